@@ -1,0 +1,55 @@
+"""Build a model without allocating its weights."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+
+@contextlib.contextmanager
+def without_weights() -> Iterator[None]:
+    """Inside, a parameter goes to the meta device as it is registered; buffers keep their (computed) values.
+
+    Not ``torch.device("meta")``: constructors that compute with tensors (``linspace(...).item()`` for stochastic
+    depth) must go on working. The random state is afterwards what it was before.
+    """
+    original = nn.Module.register_parameter
+
+    def register_parameter(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        if type(parameter) is nn.Parameter and not parameter.is_meta:
+            # a parameter keeps its identity where it is tied: the same object gives the same meta object
+            swapped = parameter.__dict__.get("_flopscan_meta")
+            if swapped is None:
+                swapped = nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
+                swapped.__dict__.update(parameter.__dict__)
+                parameter.__dict__["_flopscan_meta"] = swapped
+            parameter = swapped
+        original(module, name, parameter)
+
+    with same_random_state():
+        nn.Module.register_parameter = register_parameter  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            nn.Module.register_parameter = original  # type: ignore[method-assign]
+
+
+@contextlib.contextmanager
+def same_random_state() -> Iterator[None]:
+    """Restore the random state of torch, Python and NumPy (where it is loaded) at the end."""
+    import sys
+
+    numpy: Any = sys.modules.get("numpy")
+    states = torch.get_rng_state(), random.getstate(), numpy.random.get_state() if numpy else None
+    try:
+        yield
+    finally:
+        torch.set_rng_state(states[0])
+        random.setstate(states[1])
+        if numpy:
+            numpy.random.set_state(states[2])

@@ -1,0 +1,113 @@
+"""Functions as the user wrote them, seen above the dispatcher: what the dispatcher would show only in pieces.
+
+Three kinds: leaves become one operator on every backend (attention); envelopes are recorded beside their pieces, for
+conventions that count functions and not operators; readers ask for values (`.tolist()`, `.numpy()`).
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from flopscan.capture import attention, shadow
+from flopscan.capture.operators import outputs_of, plain
+from flopscan.capture.recorder import Recorder
+from flopscan.core.trace import Call
+from flopscan.errors import DataDependentError
+
+# function -> (name in the trace, names of its operands)
+ENVELOPES: dict[Any, tuple[str, tuple[str, ...]]] = {
+    **{f: ("torch::matmul", ("input", "other")) for f in (torch.matmul, Tensor.matmul, Tensor.__matmul__)},
+    Tensor.__rmatmul__: ("torch::rmatmul", ("input", "other")),
+    torch.einsum: ("torch::einsum", ("equation", "operands")),
+    torch.cdist: ("torch::cdist", ("x1", "x2")),
+    F.bilinear: ("torch::bilinear", ("input1", "input2", "weight", "bias")),
+    F.adaptive_avg_pool1d: ("torch::adaptive_avg_pool1d", ("input", "output_size")),
+    F.adaptive_avg_pool2d: ("torch::adaptive_avg_pool2d", ("input", "output_size")),
+    F.adaptive_avg_pool3d: ("torch::adaptive_avg_pool3d", ("input", "output_size")),
+}
+_READERS = {Tensor.numpy: "numpy", Tensor.tolist: "tolist", Tensor.__array__: "__array__"}
+
+
+class FunctionWatch(TorchFunctionMode):
+    """Watches function calls while an engine watches operators."""
+
+    def __init__(self, recorder: Recorder, engine: Any) -> None:
+        super().__init__()
+        self.recorder = recorder
+        self.engine = engine
+        self._envelopes: dict[Any, int] = {}
+        self._watched: dict[Any, Callable[..., Any]] = {
+            **{f: self._envelope(f, *names) for f, names in ENVELOPES.items()},
+            **{f: self._reader(f, name) for f, name in _READERS.items()},
+            F.scaled_dot_product_attention: engine.attention,
+            F.multi_head_attention_forward: self._opened(F.multi_head_attention_forward),
+        }
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        watched = self._watched.get(func)
+        if watched is not None:
+            return watched(*args, **(kwargs or {}))
+        return func(*args, **kwargs) if kwargs else func(*args)
+
+    def _envelope(self, function: Any, name: str, operands: tuple[str, ...]) -> Callable[..., Any]:
+        engine = self.engine
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            named = {**dict(zip(operands, args, strict=False)), **kwargs}
+            if name == "torch::einsum":
+                named = {"equation": args[0], "operands": args[1:]}
+            data = {k: plain(v) for k, v in named.items() if v is not None}
+            key = (name, repr(data))
+            index = self._envelopes.get(key)
+            before = engine.inside
+            if index is None:
+                index = self._envelopes[key] = self.recorder.call(Call(name, data))
+            engine.inside = index if before < 0 else before
+            try:
+                output = function(*args, **kwargs)
+            finally:
+                engine.inside = before
+            if not self.recorder.calls[index].outputs:
+                self.recorder.calls[index] = Call(name, data, outputs_of(output))
+            module, phase = engine.attribution.where()
+            place = (index, module, phase, before, -1, True)
+            self.recorder.counts[place] = self.recorder.counts.get(place, 0) + 1
+            return output
+
+        return call
+
+    def _reader(self, function: Any, name: str) -> Callable[..., Any]:
+        def read(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
+            if not tensor.is_meta:
+                return function(tensor, *args, **kwargs)
+            real = shadow.value(tensor)
+            if real is None:
+                shape = ", ".join(map(str, tensor.shape))
+                raise DataDependentError(
+                    f"the values of a shape-only tensor were asked for (.{name}() of {str(tensor.dtype)[6:]}[{shape}])"
+                )
+            return function(real, *args, **kwargs)
+
+        return read
+
+    def _opened(self, function: Any) -> Callable[..., Any]:
+        """``function`` as if no mode were on, so that the functions it calls are watched in turn."""
+        names = {**function.__globals__, "has_torch_function": lambda *_: False}
+        body = types.FunctionType(function.__code__, names, function.__name__, function.__defaults__)
+        body.__kwdefaults__ = function.__kwdefaults__
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with self:
+                return body(*args, **kwargs)
+
+        return call
+
+
+__all__ = ["ENVELOPES", "FunctionWatch", "attention"]

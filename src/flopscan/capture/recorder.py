@@ -1,0 +1,43 @@
+"""Recorder: folds identical calls from one place into one record, and ends in a Trace."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from flopscan.core.trace import Call, Module, Record, Trace
+
+Place = tuple[int, int, str, int, int, bool]  # call, module, phase, inside, line, envelope
+
+
+class Recorder:
+    """Counts calls by place. Calls, modules and lines are interned in order of first appearance."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.modules: list[Module] = []
+        self.lines: list[str] = []
+        self.counts: dict[Place, int] = {}
+        self._lines: dict[str, int] = {}
+
+    def call(self, call: Call) -> int:
+        """The index of a new distinct call; the caller keeps it under a key of its own."""
+        self.calls.append(call)
+        return len(self.calls) - 1
+
+    def module(self, path: str, cls: str, params: int) -> int:
+        """The index of a new module path."""
+        self.modules.append(Module(path, cls, params))
+        return len(self.modules) - 1
+
+    def line(self, text: str) -> int:
+        """The index of a source line."""
+        return self._lines.setdefault(text, len(self._lines))
+
+    def trace(self, params: int, origin: Mapping[str, Any]) -> Trace:
+        """Everything recorded so far."""
+        records = tuple(
+            Record(call, module, count, phase, inside, line, envelope)
+            for (call, module, phase, inside, line, envelope), count in self.counts.items()
+        )
+        return Trace(tuple(self.calls), records, tuple(self.modules), tuple(self._lines), params, origin)

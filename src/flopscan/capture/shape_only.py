@@ -1,0 +1,88 @@
+"""The shape-only route: a model and its inputs in, a Trace out, nothing computed and nothing changed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flopscan.capture import attention
+from flopscan.capture.attribution import Attribution
+from flopscan.capture.borrow import borrowed
+from flopscan.capture.build import same_random_state
+from flopscan.capture.engine import ShapeEngine
+from flopscan.capture.failure import explained
+from flopscan.capture.functions import FunctionWatch
+from flopscan.capture.inputs import materialize
+from flopscan.capture.recorder import Recorder
+from flopscan.core.trace import Trace
+
+ROUTE = "shape-only"
+
+
+def trace(
+    model: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    *,
+    backward: bool = False,
+    training: bool | None = None,
+    lines: bool = False,
+    origin: Mapping[str, Any] | None = None,
+) -> Trace:
+    """The trace of ``model(*args, **kwargs)`` on shapes; with ``backward`` also of the gradient of its outputs' sum."""
+    recorder = Recorder()
+    root = model if isinstance(model, nn.Module) else None
+    attribution = Attribution(recorder, root, lines=lines)
+    engine = ShapeEngine(recorder, attribution)
+    engine.attention = attention.shape_only
+    inputs = tuple(materialize(a) for a in args), {k: materialize(v) for k, v in kwargs.items()}
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(same_random_state())
+        stack.enter_context(_gradients(backward))
+        if root is not None:
+            stack.enter_context(borrowed(root, training=training, gradients=backward))
+        stack.enter_context(explained(engine, attribution, model, inputs))
+        stack.enter_context(attribution.watching())
+        stack.enter_context(engine)
+        with FunctionWatch(recorder, engine):
+            output = model(*inputs[0], **inputs[1])
+        if backward:
+            _backward(output)
+    params = sum(p.numel() for p in root.parameters()) if root is not None else 0
+    return recorder.trace(params, {**(origin or {}), "route": ROUTE})
+
+
+@contextlib.contextmanager
+def _gradients(wanted: bool) -> Iterator[None]:
+    with torch.enable_grad() if wanted else torch.no_grad():
+        yield
+
+
+def _backward(output: Any) -> None:
+    """Backpropagate ones into every floating-point output that has a gradient."""
+    tensors = [t for t in _leaves(output) if t.requires_grad and t.is_floating_point()]
+    if not tensors:
+        from flopscan.errors import CaptureError
+
+        raise CaptureError(
+            "backward was asked for, but no output of the model has a gradient; expected an output that depends on"
+            " a parameter with requires_grad=True"
+        )
+    scalars = [t for t in tensors if t.dim() == 0]
+    roots = scalars[:1] or tensors  # a loss among the outputs is what training differentiates
+    torch.autograd.backward(roots, [torch.empty_like(t) for t in roots])
+
+
+def _leaves(tree: Any) -> Iterator[Tensor]:
+    if isinstance(tree, Tensor):
+        yield tree
+    elif isinstance(tree, Mapping):
+        for value in tree.values():
+            yield from _leaves(value)
+    elif isinstance(tree, (list, tuple)):
+        for value in tree:
+            yield from _leaves(value)

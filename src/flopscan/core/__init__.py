@@ -1,0 +1,1 @@
+"""The exact part, standard library only: costs, conventions, traces, contracts, tallying numbers, ledgers."""

@@ -1,0 +1,59 @@
+"""Convention: how kinds and operators become one number, with a unit and a name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from flopscan.core.amount import Amount
+from flopscan.core.cost import Cost
+from flopscan.core.ledger import Ledger
+from flopscan.core.trace import Call
+
+Handle = Callable[[Call], int]
+
+
+@dataclass(frozen=True)
+class Convention:
+    """A named way to count. Ours weigh kinds (``weights``); a peer's say what each operator adds (``handles``).
+
+    A handle is keyed by the operator's name, or by the name of a function as the user wrote it (``torch::matmul``);
+    where it takes such a function, the operators inside are not counted again. Without weights, an operator that has
+    no handle counts zero: that is what the peer does, and `uncounted` still lists what our rules do not know.
+    """
+
+    name: str
+    unit: str
+    summary: str
+    source: str
+    weights: Mapping[str, int] = field(default_factory=dict)
+    handles: Mapping[str, Handle] = field(default_factory=dict)
+
+    def of(self, call: Call, cost: Cost | None) -> int:
+        """What one call adds to the total."""
+        handle = self.handles.get(call.op)
+        if handle is not None:
+            return handle(call)
+        if cost is None or not self.weights:
+            return 0
+        return sum(weight * getattr(cost, kind) for kind, weight in self.weights.items())
+
+    def counts(self, ledger: Ledger) -> list[int]:
+        """What each record of the ledger's trace adds, record by record; the sum is the total."""
+        trace, prices = ledger.trace, ledger.prices
+        per_call: dict[int, int] = {}
+        counts = []
+        for record in trace.records:
+            op = trace.calls[record.call].op
+            enveloped = record.inside >= 0 and trace.calls[record.inside].op in self.handles
+            if enveloped or (record.envelope and op not in self.handles):
+                counts.append(0)
+                continue
+            if record.call not in per_call:
+                per_call[record.call] = self.of(trace.calls[record.call], prices[record.call].ideal)
+            counts.append(per_call[record.call] * record.count)
+        return counts
+
+    def total(self, ledger: Ledger) -> Amount:
+        """The one number, in this convention's unit."""
+        return Amount(sum(self.counts(ledger)), self.unit)

@@ -1,0 +1,36 @@
+"""The rules: one file per operator family, discovered by being here (other packages: entry point ``flopscan.rules``)."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.metadata
+import pkgutil
+
+from flopscan.core.pointwise import declare
+from flopscan.core.rule import Registry, Rule
+
+REGISTRY = Registry()
+rule = REGISTRY.rule
+pointwise = functools.partial(declare, REGISTRY)
+
+
+@functools.cache
+def load() -> Registry:
+    """The registry with every rule file of this package in it."""
+    for _, name, _ in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{name}")
+    return REGISTRY
+
+
+@functools.cache
+def load_plugins() -> Registry:
+    """The registry with the rules of other installed packages too; asked for only when an operator has no rule here."""
+    for entry_point in importlib.metadata.entry_points(group="flopscan.rules"):
+        entry_point.load()
+    return REGISTRY
+
+
+def find(op: str) -> Rule | None:
+    """The rule for the operator ``op``, or None."""
+    return load().find(op) or load_plugins().find(op)
