@@ -33,15 +33,20 @@ class Attribution:
 
     def __init__(self, recorder: Recorder, root: nn.Module | None = None, *, lines: bool = False) -> None:
         self.recorder = recorder
-        self.module = recorder.module("", type(root).__name__ if root is not None else "", _own(root))
+        self.module = 0
         self.failed_in: int | None = None
         self.lines = lines
         self._failure: BaseException | None = None
         self._root = root
-        self._names = _names(root)
+        self._names: dict[int, list[str]] = {}
         self._paths: dict[tuple[int, int], int] = {}
         self._alive: list[nn.Module] = []  # modules made while running: keep them, so that no id is used twice
-        self._by_path: dict[str, int] = {"": self.module}
+        self._by_path: dict[str, int] = {}
+        self._counted: set[int] = set()  # parameters that a module already owns: one that is tied counts once
+        if root is None:
+            self._by_path[""] = recorder.module("", "", 0)
+        else:
+            self._list(root, "")
         self._numbers: list[int] = []
         self._owners: list[int] = []
         self._nested = 0
@@ -71,6 +76,10 @@ class Attribution:
         # a node takes its number before its operator is dispatched: the first dispatch that sees a larger one owns it
         position = bisect.bisect_right(self._numbers, node._sequence_nr())
         return self._owners[min(position, len(self._owners) - 1)], "backward"
+
+    def params(self) -> int:
+        """The parameters of every module seen, each once."""
+        return sum(module.params for module in self.recorder.modules)
 
     def line(self) -> int:
         """The source line that called the operator: the nearest frame outside torch and flopscan."""
@@ -145,11 +154,31 @@ class Attribution:
         stack.callback(optimizer.register_optimizer_step_pre_hook(begin).remove)
         stack.callback(optimizer.register_optimizer_step_post_hook(end).remove)
 
+    def _list(self, root: nn.Module, top: str) -> None:
+        """Write down every module below ``root``, called or not, so that the parameters of all add up."""
+        for name, module in root.named_modules(remove_duplicate=False):
+            path = f"{top}.{name}" if top and name else top or name
+            known = self._names.setdefault(id(module), [])
+            known.append(path)
+            if path not in self._by_path:
+                self._by_path[path] = self.recorder.module(path, type(module).__name__, self._own(module))
+
+    def _own(self, module: nn.Module) -> int:
+        """The parameters of ``module`` itself that no module before it owns."""
+        owned = 0
+        for parameter in module._parameters.values():
+            if parameter is None or id(parameter) in self._counted:
+                continue
+            self._counted.add(id(parameter))
+            if not isinstance(parameter, nn.parameter.UninitializedTensorMixin):
+                owned += parameter.numel()
+        return owned
+
     def _enter(self, parent: int, module: nn.Module) -> int:
         path = self._path(self.recorder.modules[parent].path, module)
         index = self._by_path.get(path)
         if index is None:
-            index = self._by_path[path] = self.recorder.module(path, type(module).__name__, _own(module))
+            index = self._by_path[path] = self.recorder.module(path, type(module).__name__, self._own(module))
         self._paths[parent, id(module)] = index
         return index
 
@@ -157,35 +186,15 @@ class Attribution:
         names = self._names.get(id(module))
         if names is None and self._root is None and not parent:  # code that runs by itself: each model is a root
             top = type(module).__name__
-            twins = sum(m.path == top or m.path.startswith(f"{top} #") for m in self.recorder.modules)
-            top = f"{top} #{twins + 1}" if twins else top
-            for i, found in _names(module).items():
-                self._names.setdefault(i, [f"{top}.{name}" if name else top for name in found])
+            twins = sum(path == top or path.startswith(f"{top} #") and "." not in path for path in self._by_path)
+            self._list(module, f"{top} #{twins + 1}" if twins else top)
+            self._alive.append(module)
             names = self._names[id(module)]
         if names is None:  # made while running
             self._alive.append(module)
             return f"{parent}.{type(module).__name__}" if parent else type(module).__name__
         below = [name for name in names if not parent or name.startswith(parent + ".") or name == parent]
         return (below or names)[0]
-
-
-def _names(root: nn.Module | None) -> dict[int, list[str]]:
-    """Every name of every module: one that is shared has several."""
-    names: dict[int, list[str]] = {}
-    if root is not None:
-        for name, module in root.named_modules(remove_duplicate=False):
-            names.setdefault(id(module), []).append(name)
-    return names
-
-
-def _own(module: nn.Module | None) -> int:
-    if module is None:
-        return 0
-    return sum(p.numel() for p in module._parameters.values() if p is not None and not _lazy(p))
-
-
-def _lazy(parameter: Any) -> bool:
-    return isinstance(parameter, nn.parameter.UninitializedTensorMixin)
 
 
 def is_ours(file: str) -> bool:

@@ -52,8 +52,7 @@ def trace(
             output = model(*inputs[0], **inputs[1])
         if backward:
             _backward(output)
-    params = sum(p.numel() for p in root.parameters()) if root is not None else 0
-    return recorder.trace(params, {**(origin or {}), "route": ROUTE})
+    return recorder.trace(attribution.params(), {**(origin or {}), "route": ROUTE})
 
 
 @contextlib.contextmanager

@@ -1,0 +1,11 @@
+"""MACs: multiply-adds of products, convolutions, attention, recurrences and scans."""
+
+from flopscan.core.convention import Convention
+
+CONVENTION = Convention(
+    name="macs",
+    unit="MAC",
+    summary="multiply-adds of products, convolutions, attention and recurrences; nothing else",
+    source="the usual 'GMACs' of model tables; equal to half of FlopCounterMode where no scan and no causal mask occurs",
+    weights={"fma": 1},
+)

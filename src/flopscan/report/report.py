@@ -1,0 +1,286 @@
+"""Report: what a person asks a count: totals, by module, by operator, by line, under any convention."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flopscan import conventions
+from flopscan.core.amount import Amount
+from flopscan.core.convention import Convention
+from flopscan.core.cost import TRANSCENDENTAL, Cost, total
+from flopscan.core.ledger import Ledger, Uncounted
+
+SCHEMA = "flopscan.report/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of a table: a module (with all below it), an operator or a source line."""
+
+    name: str
+    value: int
+    cost: Cost
+    calls: int
+    params: int = 0
+    cls: str = ""
+    own: int = 0
+    uncounted: int = 0
+
+    @property
+    def flops(self) -> Amount:
+        """Floating-point operations, multiply-add 2, transcendentals apart."""
+        return _weigh("flops", self.cost)
+
+    @property
+    def macs(self) -> Amount:
+        """Multiply-adds."""
+        return _weigh("macs", self.cost)
+
+    @property
+    def transcendentals(self) -> int:
+        """Exponentials, logarithms, trigonometric and other special functions."""
+        return sum(int(getattr(self.cost, kind)) for kind in TRANSCENDENTAL)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as JSON-ready data."""
+        data: dict[str, Any] = {"name": self.name}
+        if self.cls:
+            data["class"] = self.cls
+        return {
+            **data,
+            "value": self.value,
+            "flops": int(self.flops),
+            "macs": int(self.macs),
+            "transcendentals": self.transcendentals,
+            "bytes_read": self.cost.read,
+            "bytes_written": self.cost.written,
+            "params": self.params,
+            "calls": self.calls,
+            "uncounted": self.uncounted,
+        }
+
+
+@dataclass(frozen=True)
+class Report:
+    """A ledger seen under one convention. Printing it gives the text report."""
+
+    ledger: Ledger
+    convention: Convention
+
+    @property
+    def target(self) -> str:
+        """What was counted, in words."""
+        return str(self.ledger.trace.origin.get("target", ""))
+
+    @property
+    def cost(self) -> Cost:
+        """The ideal cost by kind, and bytes."""
+        return self.ledger.cost()
+
+    @property
+    def value(self) -> Amount:
+        """The total under this report's convention."""
+        return self.convention.total(self.ledger)
+
+    @property
+    def unit(self) -> str:
+        """The unit of `value`."""
+        return self.convention.unit
+
+    @property
+    def flops(self) -> Amount:
+        """Floating-point operations: multiply-add 2, other arithmetic 1, transcendentals apart."""
+        return self.under("flops")
+
+    @property
+    def macs(self) -> Amount:
+        """Multiply-adds."""
+        return self.under("macs")
+
+    @property
+    def transcendentals(self) -> int:
+        """Exponentials, logarithms, trigonometric and other special functions."""
+        cost = self.cost
+        return sum(int(getattr(cost, kind)) for kind in TRANSCENDENTAL)
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes that the operators read, each operand once per operator."""
+        return int(self.cost.read)
+
+    @property
+    def bytes_written(self) -> int:
+        """Bytes that the operators write."""
+        return int(self.cost.written)
+
+    @property
+    def params(self) -> int:
+        """Parameters, each counted once."""
+        return self.ledger.trace.params
+
+    @property
+    def uncounted(self) -> tuple[Uncounted, ...]:
+        """The operators that no rule could price: empty means that the totals are whole."""
+        return self.ledger.uncounted()
+
+    def under(self, convention: str) -> Amount:
+        """The total under another convention, with its unit. Raises UsageError for an unknown name."""
+        return conventions.get(convention).total(self.ledger)
+
+    def using(self, convention: str) -> Report:
+        """This report under another convention."""
+        return Report(self.ledger, conventions.get(convention))
+
+    def by_module(self) -> dict[str, Row]:
+        """A row per module path, each with everything below it; the root is ''."""
+        return by_module(self.ledger, self.convention)
+
+    def by_operator(self) -> dict[str, Row]:
+        """A row per operator, largest first."""
+        calls = self.ledger.trace.calls
+        return _grouped(self.ledger, self.convention, lambda record: calls[record.call].op)
+
+    def by_line(self) -> dict[str, Row]:
+        """A row per source line, largest first; empty unless lines were recorded."""
+        lines = self.ledger.trace.lines
+        if not lines:
+            return {}
+        return _grouped(self.ledger, self.convention, lambda r: lines[r.line] if r.line >= 0 else "(outside the model)")
+
+    def by_phase(self) -> dict[str, Row]:
+        """A row per phase: forward, backward, recompute, optimizer."""
+        return _grouped(self.ledger, self.convention, lambda record: record.phase)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON-ready data, every number whole."""
+        origin = self.ledger.trace.origin
+        return {
+            "schema": SCHEMA,
+            "target": self.target,
+            "inputs": origin.get("inputs", []),
+            "convention": self.convention.name,
+            "value": int(self.value),
+            "unit": self.unit,
+            "flops": int(self.flops),
+            "macs": int(self.macs),
+            "transcendentals": self.transcendentals,
+            "bytes_read": self.bytes_read,
+            "bytes_written": self.bytes_written,
+            "params": self.params,
+            "kinds": self.cost.arithmetic(),
+            "by_module": [row.to_dict() for row in self.by_module().values()],
+            "by_operator": [row.to_dict() for row in self.by_operator().values()],
+            "by_phase": [row.to_dict() for row in self.by_phase().values()],
+            "uncounted": [
+                {"op": u.op, "count": u.count, "shapes": list(u.shapes), "modules": list(u.modules), "reason": u.reason}
+                for u in self.uncounted
+            ],
+            "notes": list(self.ledger.notes()),
+            "versions": origin.get("versions", {}),
+            "route": origin.get("route", ""),
+            "again": origin.get("again", ""),
+        }
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the report to ``path``: JSON for .json (or .json.gz), text for .txt. Atomic."""
+        from flopscan.report import formats
+
+        formats.save(self, path)
+
+    def __str__(self) -> str:
+        from flopscan.report import text
+
+        return text.render(self)
+
+    def __repr__(self) -> str:
+        return f"<Report of {self.target or 'a count'}: {int(self.value):,} {self.unit} ({self.convention.name})>"
+
+
+def by_module(ledger: Ledger, convention: Convention) -> dict[str, Row]:
+    """A row per module path, in the model's order, each with everything below it."""
+    trace = ledger.trace
+    pieces: dict[str, list[tuple[Cost, int]]] = {m.path: [] for m in trace.modules}
+    value = dict.fromkeys(pieces, 0)
+    calls = dict.fromkeys(pieces, 0)
+    missing = dict.fromkeys(pieces, 0)
+    for record, counted in zip(trace.records, convention.counts(ledger), strict=True):
+        path = trace.modules[record.module].path
+        value[path] += counted
+        if record.envelope:
+            continue
+        calls[path] += record.count
+        price = ledger.prices[record.call]
+        if price.ideal is None:
+            missing[path] += record.count
+        else:
+            pieces[path].append((price.ideal, record.count))
+    own = {path: total(costs) for path, costs in pieces.items()}
+    own_value = dict(value)
+    params: dict[str, int] = {}
+    for module in trace.modules:
+        params[module.path] = params.get(module.path, 0) + module.params
+    sums = {path: [own[path]] for path in own}
+    for path in sorted(own, key=lambda p: -p.count(".") - bool(p)):
+        parent = _parent(path, own)
+        if parent is None:
+            continue
+        for table in (value, calls, missing, params):
+            table[parent] += table[path]
+        sums[parent].append(total((c, 1) for c in sums[path]))
+    classes = {m.path: m.cls for m in trace.modules}
+    return {
+        path: Row(
+            path, value[path], total((c, 1) for c in sums[path]), calls[path], params[path], classes[path],
+            own_value[path], missing[path],
+        )
+        for path in own
+    }  # fmt: skip
+
+
+def _parent(path: str, paths: Mapping[str, Any]) -> str | None:
+    """The nearest module above ``path`` that is there; None for the root."""
+    while path:
+        path = path.rpartition(".")[0]
+        if path in paths:
+            return path
+    return None
+
+
+def _grouped(ledger: Ledger, convention: Convention, key: Any) -> dict[str, Row]:
+    trace = ledger.trace
+    groups: dict[str, list[Any]] = {}
+    for record, counted in zip(trace.records, convention.counts(ledger), strict=True):
+        if record.envelope and not counted:
+            continue
+        group = groups.setdefault(key(record), [0, 0, 0, []])
+        group[0] += counted
+        if record.envelope:
+            continue
+        group[1] += record.count
+        price = ledger.prices[record.call]
+        if price.ideal is None:
+            group[2] += record.count
+        else:
+            group[3].append((price.ideal, record.count))
+    rows = [Row(name, v, total(costs), n, own=v, uncounted=missing) for name, (v, n, missing, costs) in groups.items()]
+    return {row.name: row for row in sorted(rows, key=_importance)}
+
+
+def _importance(row: Row) -> tuple[int, int, int]:
+    return (-row.value, -sum(row.cost.arithmetic().values()), -(row.cost.read + row.cost.written))
+
+
+def _weigh(convention: str, cost: Cost) -> Amount:
+    chosen = conventions.get(convention)
+    return Amount(sum(weight * getattr(cost, kind) for kind, weight in chosen.weights.items()), chosen.unit)
+
+
+def make(ledger: Ledger, convention: str = "flops") -> Report:
+    """The report of ``ledger`` under the convention called ``convention``."""
+    return Report(ledger, conventions.get(convention))
+
+
+__all__: Iterable[str] = ["SCHEMA", "Report", "Row", "by_module", "make"]
