@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flopscan import analysis
@@ -69,11 +68,13 @@ def trace_of(
     origin: Mapping[str, Any] | None = None,
 ) -> Trace:
     """The trace of a model or target: what `count` prices."""
-    from flopscan.capture import running, shape_only, targets
+    from flopscan.capture import running, shape_only
 
     inputs = dict(inputs or {})
     origin = dict(origin or {})
     if isinstance(model, str):
+        from flopscan.capture import targets
+
         target = targets.build(model, options or {}, with_weights=run)
         origin = {"target": model, **origin}
         model = target.model
@@ -93,19 +94,37 @@ def trace_of(
     return route(model, args, inputs, backward=backward, training=training, lines=lines, origin=origin)
 
 
-@contextlib.contextmanager
-def counting(*, convention: str = "flops", lines: bool = False) -> Iterator[Any]:
-    """Count what really runs inside: a training step, a generate loop. ``c.report`` is the count so far.
+class counting:  # noqa: N801 - used as a function, like contextlib.suppress
+    """Count what really runs inside: a training step, a generate loop. ``report`` is the count so far.
 
         with flopscan.counting() as c:
             loss(model(x), y).backward()
             optimizer.step()
         print(c.report)
     """
-    from flopscan.capture import running
 
-    with running.Counting(convention=convention, lines=lines, origin={"versions": versions()}) as c:
-        yield c
+    def __init__(self, *, convention: str = "flops", lines: bool = False) -> None:
+        from flopscan.capture.running import Counting
+
+        self._counting = Counting(lines=lines, origin={"versions": versions()})
+        self._convention = convention
+
+    def __enter__(self) -> counting:
+        self._counting.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._counting.__exit__(*error)
+
+    @property
+    def trace(self) -> Trace:
+        """What was seen so far."""
+        return self._counting.trace
+
+    @property
+    def report(self) -> Report:
+        """The price of what was seen so far."""
+        return reports.make(analysis.price(self.trace), self._convention)
 
 
 def require_complete(report: Report) -> None:

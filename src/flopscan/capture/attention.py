@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flopscan.capture.shapes import broadcast
+
 FORWARD = "flopscan::scaled_dot_product_attention"
 BACKWARD = "flopscan::scaled_dot_product_attention_backward"
 
@@ -23,11 +25,11 @@ _library.define(
 
 
 def _forward_shape(query: Tensor, key: Tensor, value: Tensor, *_: Any) -> Tensor:
-    *batch, length, _k = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2] if query.dim() != 4 else ()) + query.shape[-2:]
     if query.dim() == 4:  # as the fused kernels lay it out: heads inside
         b, h, n, _ = query.shape
-        return query.new_empty((max(b, key.shape[0]), n, h, value.shape[-1])).transpose(1, 2)
-    return query.new_empty((*batch, length, value.shape[-1]))
+        return query.new_empty((max(b, key.shape[0]), n, max(h, value.shape[1]), value.shape[-1])).transpose(1, 2)
+    batch = broadcast([query.shape[:-2], key.shape[:-2]]) or ()
+    return query.new_empty((*batch, query.shape[-2], value.shape[-1]))
 
 
 def _backward_shape(grad: Tensor, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *rest: Any) -> Any:

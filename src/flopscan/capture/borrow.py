@@ -13,22 +13,24 @@ from flopscan.capture import shadow
 
 
 @contextlib.contextmanager
-def borrowed(model: nn.Module, *, training: bool | None, gradients: bool) -> Iterator[None]:
-    """Inside, every parameter and buffer of ``model`` is a meta tensor and its mode is ``training`` (None: as it is).
+def borrowed(model: nn.Module, *, training: bool | None, gradients: bool, shapes: bool = True) -> Iterator[None]:
+    """Inside, ``model`` has parameters and buffers of its own and its mode is ``training`` (None: as it is).
 
-    Afterwards parameters, buffers, gradients, attributes, hooks and mode are the very objects that they were.
+    With ``shapes`` they are meta tensors; without, the parameters are new ones over the same storage (so that a
+    gradient does not land on the model) and the buffers copies. Afterwards parameters, buffers, gradients,
+    attributes, hooks and mode are the very objects that they were.
     """
     modules = list(model.modules())
     saved = [_save(module) for module in modules]
     swapped: dict[int, Any] = {}
     try:
         for module in modules:
-            for name, parameter in module._parameters.items():
-                if parameter is not None:
-                    module._parameters[name] = _swap(swapped, parameter, gradients)
-            for name, buffer in module._buffers.items():
-                if buffer is not None:
-                    module._buffers[name] = _swap(swapped, buffer, False)
+            for table in (module._parameters, module._buffers):
+                for name, tensor in table.items():
+                    if tensor is not None:
+                        if id(tensor) not in swapped:
+                            swapped[id(tensor)] = _stand_in(tensor, gradients, shapes)
+                        table[name] = swapped[id(tensor)]
             if training is not None:
                 module.__dict__["training"] = training
         yield
@@ -37,21 +39,18 @@ def borrowed(model: nn.Module, *, training: bool | None, gradients: bool) -> Ite
             _restore(module, state)
 
 
-def _swap(swapped: dict[int, Any], tensor: Tensor, gradients: bool) -> Any:
-    found = swapped.get(id(tensor))
-    if found is None:
-        if isinstance(tensor, nn.Parameter):
-            if isinstance(tensor, nn.parameter.UninitializedTensorMixin):
-                return tensor
-            data = tensor.data if tensor.is_meta else torch.empty_strided(
-                tensor.size(), tensor.stride(), dtype=tensor.dtype, device="meta"
-            )
-            found = nn.Parameter(data, requires_grad=tensor.requires_grad and gradients)
-            found.__dict__.update(tensor.__dict__)
-        else:
-            found = shadow.on_meta(tensor.detach())
-        swapped[id(tensor)] = found
-    return found
+def _stand_in(tensor: Tensor, gradients: bool, shapes: bool) -> Any:
+    if isinstance(tensor, nn.parameter.UninitializedTensorMixin):
+        return tensor
+    if not isinstance(tensor, nn.Parameter):
+        return shadow.on_meta(tensor.detach()) if shapes else tensor.detach().clone()
+    if shapes and not tensor.is_meta:
+        data = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device="meta")
+    else:
+        data = tensor.detach()
+    stand_in = nn.Parameter(data, requires_grad=tensor.requires_grad and gradients)
+    stand_in.__dict__.update(tensor.__dict__)
+    return stand_in
 
 
 _CONTAINERS = (list, dict, set)

@@ -101,13 +101,16 @@ class ShapeEngine(TorchDispatchMode):
             return self._read(operator, args[0])
         return self._other(func, operator, args, kwargs or {})
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: torch would import its compiler (a second) only to switch it off around every call."""
+        return False
+
     def record(self, call: int) -> None:
         """Count one more call ``call`` from where the code is now."""
         module, phase = self.attribution.where()
         line = self.attribution.line() if self.attribution.lines else -1
-        place = (call, module, phase, self.inside, line, False)
-        counts = self.recorder.counts
-        counts[place] = counts.get(place, 0) + 1
+        self.recorder.add(call, module, phase, self.inside, line)
 
     def _compute(self, func: Any, operator: Operator, args: Any, kwargs: Any) -> Any:
         """Fresh outputs that depend on shapes alone: from the cache, or computed once."""
@@ -233,7 +236,7 @@ class ShapeEngine(TorchDispatchMode):
     def _higher_order(self, func: Any, args: Any, kwargs: Any) -> Any:
         from flopscan.capture import control
 
-        return control.run(self, func, args, kwargs)
+        return control.dispatched(self, func, args, kwargs)
 
 
 def _tensors(args: Any, kwargs: Any) -> list[Tensor]:

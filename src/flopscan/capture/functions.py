@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from flopscan.capture import attention, shadow
+from flopscan.capture import shadow
 from flopscan.capture.operators import outputs_of, plain
 from flopscan.capture.recorder import Recorder
 from flopscan.core.trace import Call
@@ -77,8 +77,7 @@ class FunctionWatch(TorchFunctionMode):
             if not self.recorder.calls[index].outputs:
                 self.recorder.calls[index] = Call(name, data, outputs_of(output))
             module, phase = engine.attribution.where()
-            place = (index, module, phase, before, -1, True)
-            self.recorder.counts[place] = self.recorder.counts.get(place, 0) + 1
+            self.recorder.add(index, module, phase, before, -1, envelope=True)
             return output
 
         return call
@@ -109,5 +108,3 @@ class FunctionWatch(TorchFunctionMode):
 
         return call
 
-
-__all__ = ["ENVELOPES", "FunctionWatch", "attention"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from flopscan.core.trace import Call, Module, Record, Trace
 
-Place = tuple[int, int, str, int, int, bool]  # call, module, phase, inside, line, envelope
+Place = tuple[int, int, str, int, int, bool, str]  # call, module, phase, inside, line, envelope, branch
 
 
 class Recorder:
@@ -18,7 +18,19 @@ class Recorder:
         self.modules: list[Module] = []
         self.lines: list[str] = []
         self.counts: dict[Place, int] = {}
+        self.branch = ""  # the branch of a conditional that is being recorded
         self._lines: dict[str, int] = {}
+        self._groups = 0
+
+    def add(self, call: int, module: int, phase: str, inside: int, line: int, envelope: bool = False) -> None:
+        """Count one more call ``call`` from this place."""
+        place = (call, module, phase, inside, line, envelope, self.branch)
+        self.counts[place] = self.counts.get(place, 0) + 1
+
+    def new_group(self) -> int:
+        """The number of a new conditional."""
+        self._groups += 1
+        return self._groups - 1
 
     def call(self, call: Call) -> int:
         """The index of a new distinct call; the caller keeps it under a key of its own."""
@@ -37,7 +49,7 @@ class Recorder:
     def trace(self, params: int, origin: Mapping[str, Any]) -> Trace:
         """Everything recorded so far."""
         records = tuple(
-            Record(call, module, count, phase, inside, line, envelope)
-            for (call, module, phase, inside, line, envelope), count in self.counts.items()
+            Record(call, module, count, phase, inside, line, envelope, branch)
+            for (call, module, phase, inside, line, envelope, branch), count in self.counts.items()
         )
         return Trace(tuple(self.calls), records, tuple(self.modules), tuple(self._lines), params, origin)

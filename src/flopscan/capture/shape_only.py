@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flopscan.capture import attention
+from flopscan.capture import attention, control
 from flopscan.capture.attribution import Attribution
 from flopscan.capture.borrow import borrowed
 from flopscan.capture.build import same_random_state
@@ -19,6 +19,7 @@ from flopscan.capture.functions import FunctionWatch
 from flopscan.capture.inputs import materialize
 from flopscan.capture.recorder import Recorder
 from flopscan.core.trace import Trace
+from flopscan.errors import CaptureError
 
 ROUTE = "shape-only"
 
@@ -47,11 +48,12 @@ def trace(
             stack.enter_context(borrowed(root, training=training, gradients=backward))
         stack.enter_context(explained(engine, attribution, model, inputs))
         stack.enter_context(attribution.watching())
+        stack.enter_context(control.intercepted(engine))
         stack.enter_context(engine)
         with FunctionWatch(recorder, engine):
             output = model(*inputs[0], **inputs[1])
         if backward:
-            _backward(output)
+            differentiate(output)
     return recorder.trace(attribution.params(), {**(origin or {}), "route": ROUTE})
 
 
@@ -61,12 +63,10 @@ def _gradients(wanted: bool) -> Iterator[None]:
         yield
 
 
-def _backward(output: Any) -> None:
+def differentiate(output: Any) -> None:
     """Backpropagate ones into every floating-point output that has a gradient."""
     tensors = [t for t in _leaves(output) if t.requires_grad and t.is_floating_point()]
     if not tensors:
-        from flopscan.errors import CaptureError
-
         raise CaptureError(
             "backward was asked for, but no output of the model has a gradient; expected an output that depends on"
             " a parameter with requires_grad=True"

@@ -20,6 +20,7 @@ class Convention:
     A handle is keyed by the operator's name, or by the name of a function as the user wrote it (``torch::matmul``);
     where it takes such a function, the operators inside are not counted again. Without weights, an operator that has
     no handle counts zero: that is what the peer does, and `uncounted` still lists what our rules do not know.
+    ``phases`` are those that it sees at all; empty means every one.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Convention:
     source: str
     weights: Mapping[str, int] = field(default_factory=dict)
     handles: Mapping[str, Handle] = field(default_factory=dict)
+    phases: tuple[str, ...] = ()
 
     def of(self, call: Call, cost: Cost | None) -> int:
         """What one call adds to the total."""
@@ -46,7 +48,8 @@ class Convention:
         for record in trace.records:
             op = trace.calls[record.call].op
             enveloped = record.inside >= 0 and trace.calls[record.inside].op in self.handles
-            if enveloped or (record.envelope and op not in self.handles):
+            unseen = bool(self.phases) and record.phase not in self.phases
+            if unseen or enveloped or (record.envelope and op not in self.handles):
                 counts.append(0)
                 continue
             if record.call not in per_call:

@@ -111,7 +111,8 @@ class Record:
 
     ``inside`` names the call (by index) of the function that the user wrote, where one envelops this operator:
     a mean inside ``adaptive_avg_pool2d``. Such an envelope is itself a record with ``envelope=True`` and is never
-    priced; conventions that count functions as written read it.
+    priced; conventions that count functions as written read it. ``branch`` marks a record inside a conditional whose
+    outcome is a value, as ``group.number`` (nested: joined by ``/``); the price keeps the larger branch of a group.
     """
 
     call: int
@@ -121,6 +122,7 @@ class Record:
     inside: int = -1
     line: int = -1
     envelope: bool = False
+    branch: str = ""
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,7 @@ class Trace:
             "calls": [
                 [c.op, {k: _encode(v) for k, v in c.args.items()}, [_encode(o) for o in c.outputs]] for c in self.calls
             ],
-            "records": [[r.call, r.module, r.count, r.phase, r.inside, r.line, r.envelope] for r in self.records],
+            "records": [[r.call, r.module, r.count, r.phase, r.inside, r.line, r.envelope, r.branch] for r in self.records],
         }
 
     @staticmethod

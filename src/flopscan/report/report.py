@@ -126,6 +126,13 @@ class Report:
         """The operators that no rule could price: empty means that the totals are whole."""
         return self.ledger.uncounted()
 
+    @property
+    def again(self) -> str:
+        """The command that gives this count again; empty for a model that no command line can name."""
+        command = str(self.ledger.trace.origin.get("again", ""))
+        chosen = self.convention.name
+        return f"{command} --convention {chosen}" if command and chosen != "flops" else command
+
     def under(self, convention: str) -> Amount:
         """The total under another convention, with its unit. Raises UsageError for an unknown name."""
         return conventions.get(convention).total(self.ledger)
@@ -178,10 +185,10 @@ class Report:
                 {"op": u.op, "count": u.count, "shapes": list(u.shapes), "modules": list(u.modules), "reason": u.reason}
                 for u in self.uncounted
             ],
-            "notes": list(self.ledger.notes()),
+            "notes": [*origin.get("notes", []), *self.ledger.notes()],
             "versions": origin.get("versions", {}),
             "route": origin.get("route", ""),
-            "again": origin.get("again", ""),
+            "again": self.again,
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -1,0 +1,1 @@
+"""Models that flopscan brings itself, one file a family; parameter names as in the official checkpoints."""

@@ -1,0 +1,42 @@
+"""How numbers are written: all digits with separators, or four significant digits with an SI letter."""
+
+from __future__ import annotations
+
+_LETTERS = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
+
+
+def exact(value: int) -> str:
+    """Every digit: ``9,811,123,456``."""
+    return f"{int(value):,}"
+
+
+def si(value: int) -> str:
+    """Four significant digits and the letter of the power of 1000: ``9.811 G``; below 1000 the number itself."""
+    value = int(value)
+    size = abs(value)
+    if size < 1000:
+        return str(value)
+    power = min((len(str(size)) - 1) // 3, len(_LETTERS) - 1)
+    for p, decimals in ((p, d) for p in (power, power + 1) for d in (3, 2, 1)):
+        unit = 1000**p
+        scaled = (2 * size * 10**decimals + unit) // (2 * unit)  # rounded half up, in integers
+        if scaled < 10_000 or p == len(_LETTERS) - 1:
+            break
+    digits = f"{scaled:0{decimals + 1}d}"
+    return f"{'-' * (value < 0)}{digits[:-decimals]}.{digits[-decimals:]} {_LETTERS[p]}"
+
+
+def aligned(value: int) -> str:
+    """`si`, padded so that digits stand below digits in a column: a number without a letter gets two blanks."""
+    text = si(value)
+    return text if text[-1].isalpha() else f"{text}  "
+
+
+def percent(part: int, whole: int) -> str:
+    """The share of ``part`` in ``whole``: two decimals below ten percent, one above."""
+    if not whole:
+        return "-"
+    share = 100 * part / whole
+    if 0 < share < 0.005:
+        return "<0.01%"
+    return f"{share:.1f}%" if share >= 9.995 else f"{share:.2f}%"

@@ -1,0 +1,109 @@
+"""The module tree as people read it: containers opened, identical siblings folded, a depth that fits a screen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from flopscan.report.report import Row
+
+_CONTAINERS = ("ModuleList", "ModuleDict", "ParameterList", "ParameterDict")
+_NUMBERED = re.compile(r"(.*?)(\d+)")
+_ROWS_ON_A_SCREEN = 24
+
+
+@dataclass(frozen=True)
+class Node:
+    """A module, or ``times`` identical siblings: ``row`` is one of them; what is shown is ``times`` as much."""
+
+    label: str
+    row: Row
+    children: tuple[Node, ...] = ()
+    times: int = 1
+
+    def signature(self) -> Any:
+        """What two nodes must share to be folded: class, numbers, and the same below."""
+        row = self.row
+        below = tuple((child.label, child.times, child.signature()) for child in self.children)
+        return row.cls, row.value, row.cost, row.calls, row.params, row.uncounted, below
+
+
+def build(rows: Mapping[str, Row]) -> Node:
+    """The tree of ``rows`` (by path, in the model's order), folded; modules that do nothing and hold nothing are out."""
+    below: dict[str, list[str]] = {path: [] for path in rows}
+    for path in rows:
+        if path:
+            below[_above(path, rows)].append(path)
+    return _node("", "", rows, below)
+
+
+def _above(path: str, rows: Mapping[str, Row]) -> str:
+    """The nearest path above that is there and is no mere container."""
+    while path:
+        path = path.rpartition(".")[0]
+        if path in rows and rows[path].cls not in _CONTAINERS:
+            return path
+    return ""
+
+
+def _node(path: str, parent: str, rows: Mapping[str, Row], below: Mapping[str, list[str]]) -> Node:
+    label = path.removeprefix(f"{parent}.") if parent else path
+    children = [
+        _node(child, path, rows, below)
+        for child in below[path]
+        if rows[child].cls not in _CONTAINERS and (rows[child].calls or rows[child].params or rows[child].value)
+    ]
+    return Node(label, rows[path], tuple(_folded(children)))
+
+
+def _folded(children: list[Node]) -> Iterator[Node]:
+    """Runs of numbered siblings (``blocks.0``, ``blocks.1``) that are alike become one."""
+    runs: list[list[Node]] = []
+    signature: Any = None
+    for child in children:
+        found = child.signature()
+        if runs and found == signature and _follows(runs[-1][-1].label, child.label):
+            runs[-1].append(child)
+        else:
+            runs.append([child])
+        signature = found
+    for run in runs:
+        first = run[0]
+        if len(run) == 1:
+            yield first
+        else:
+            last = _numbered(run[-1].label)
+            yield replace(_multiplied(first, len(run)), label=f"{first.label}-{last[1] if last else ''}")
+
+
+def _follows(before: str, after: str) -> bool:
+    one, two = _numbered(before), _numbered(after)
+    return one is not None and two is not None and one[0] == two[0] and one[1] + 1 == two[1]
+
+
+def _numbered(label: str) -> tuple[str, int] | None:
+    match = _NUMBERED.fullmatch(label)
+    return (match[1], int(match[2])) if match else None
+
+
+def _multiplied(node: Node, times: int) -> Node:
+    children = tuple(_multiplied(child, times) for child in node.children)
+    return replace(node, times=node.times * times, children=children)
+
+
+def visible(root: Node, depth: int | None = None) -> list[tuple[int, Node]]:
+    """The nodes down to ``depth`` with their level; without one, as deep as fits a screen."""
+    if depth is None:
+        depth = 1
+        while depth < 4 and sum(1 for _ in _walk(root, depth + 1)) <= _ROWS_ON_A_SCREEN:
+            depth += 1
+    return list(_walk(root, depth))
+
+
+def _walk(node: Node, depth: int, level: int = 0) -> Iterable[tuple[int, Node]]:
+    yield level, node
+    if level < depth:
+        for child in node.children:
+            yield from _walk(child, depth, level + 1)
