@@ -63,7 +63,7 @@ def scan_numbers(operands: dict[str, Any], softplus: bool) -> tuple[Tensor, Tens
         return rows[n][i] if twice == 1 else complex(rows[n][2 * i], rows[n][2 * i + 1])
 
     out = torch.zeros(BATCH, CHANNELS, LENGTH, dtype=torch.float64)
-    last = torch.zeros(BATCH, CHANNELS, STATE, dtype=torch.complex128 if twice == 2 else torch.float64)
+    last = torch.zeros(BATCH, CHANNELS, STATE, dtype=torch.complex128)
     for b, d in product(range(BATCH), range(CHANNELS)):
         state = [0.0] * STATE
         for i in range(LENGTH):
@@ -75,8 +75,8 @@ def scan_numbers(operands: dict[str, Any], softplus: bool) -> tuple[Tensor, Tens
                 y += twice * (entry(C, b, d, n, i) * state[n]).real
             y += D[d] * u[b][d][i] if D else 0
             out[b, d, i] = y * z[b][d][i] / (1 + math.exp(-z[b][d][i])) if z else y
-        last[b, d] = torch.tensor(state) if twice == 2 else torch.tensor(state, dtype=torch.complex128).real
-    return out, last
+        last[b, d] = torch.tensor(state, dtype=torch.complex128)
+    return out, last if twice == 2 else last.real
 
 
 @pytest.mark.parametrize("complex_A", [False, True])
@@ -209,7 +209,7 @@ def test_complex_A_has_no_gradient(device: str) -> None:
     operands["u"].requires_grad_()
     out = operator(**operands)
     assert out.shape == operands["u"].shape
-    with pytest.raises(RuntimeError, match="selective_scan has a gradient for real A only, and A is torch.complex128"):
+    with pytest.raises(RuntimeError, match="selective_scan has a gradient for real A only, and A is"):
         out.sum().backward()
 
 

@@ -54,12 +54,13 @@ def _stand_in(tensor: Tensor, gradients: bool, shapes: bool) -> Any:
 
 
 _CONTAINERS = (list, dict, set)
+_EMPTY: tuple[()] = ()
 
 
 def _save(module: nn.Module) -> dict[str, tuple[Any, Any]]:
     """Each attribute with, for a plain container, a shallow copy of what is in it."""
     return {
-        name: (value, value.copy() if isinstance(value, _CONTAINERS) else None)
+        name: (value, (value.copy() if value else _EMPTY) if isinstance(value, _CONTAINERS) else None)
         for name, value in module.__dict__.items()
     }
 
@@ -69,7 +70,7 @@ def _restore(module: nn.Module, state: dict[str, tuple[Any, Any]]) -> None:
     for name in [n for n in attributes if n not in state]:
         del attributes[name]
     for name, (value, content) in state.items():
-        if content is not None:
+        if content is not None and (value or content):
             if isinstance(value, list):
                 value[:] = content
             else:

@@ -54,7 +54,7 @@ def on_meta(tensor: Tensor, *, known: bool = True) -> Tensor:
         return tensor
     meta = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device="meta")
     if known and not tensor.is_floating_point() and tensor.numel() <= LIMIT:
-        attach(meta, tensor.detach().cpu())
+        attach(meta, tensor.detach().to("cpu", copy=True))
     return meta.requires_grad_() if tensor.requires_grad else meta
 
 

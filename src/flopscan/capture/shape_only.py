@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -42,6 +43,7 @@ def trace(
     engine.attention = attention.shape_only
     inputs = tuple(materialize(a) for a in args), {k: materialize(v) for k, v in kwargs.items()}
     with contextlib.ExitStack() as stack:
+        stack.enter_context(no_garbage_collection())
         stack.enter_context(same_random_state())
         stack.enter_context(_gradients(backward))
         if root is not None:
@@ -55,6 +57,18 @@ def trace(
         if backward:
             differentiate(output)
     return recorder.trace(attribution.params(), {**(origin or {}), "route": ROUTE})
+
+
+@contextlib.contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """Inside, Python does not look for cycles: in a process with large libraries one look takes up to 0.1 s."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 @contextlib.contextmanager

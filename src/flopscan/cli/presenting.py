@@ -1,0 +1,103 @@
+"""Options and steps of the commands that show a report."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from flopscan.cli.settings import several
+from flopscan.core.ledger import Ledger
+from flopscan.report.report import Report
+from flopscan.report.text import NARROWEST, VIEWS
+
+_ASCII = str.maketrans({"█": "#", "▌": "-", "…": "~", "≥": ">"})
+
+options = several(
+    click.option("--convention", "-c", default="flops", metavar="NAME", help="How to count; see flopscan conventions."),
+    click.option("--by", type=click.Choice(VIEWS), default="module", help="What the table lists. [default: module]"),
+    click.option("--depth", type=click.IntRange(min=0), help="Levels of the module tree. [default: as fits a screen]"),
+    click.option("--strict", is_flag=True, help="Exit with 3 if an operator was not counted."),
+    click.option(
+        "--output", "-o", "outputs", multiple=True, type=click.Path(), metavar="PATH",
+        help="Save the report as well: .json, .json.gz or .txt. Repeat for more.",
+    ),
+    click.option(
+        "--format", "form", type=click.Choice(["text", "json"]), default="text",
+        help="What to print. [default: text]",
+    ),
+    click.option("--width", type=click.IntRange(min=NARROWEST), help="Columns of the text. [default: the terminal's]"),
+    click.option(
+        "--color", type=click.Choice(["auto", "always", "never"]), default="auto",
+        help="Colour; auto is on a terminal, unless NO_COLOR is set. [default: auto]",
+    ),
+)  # fmt: skip
+
+
+def check(convention: str, outputs: tuple[str, ...]) -> None:
+    """Refuse an unknown convention, or a path that a report cannot be saved to, before any work."""
+    from flopscan import conventions
+    from flopscan.report import formats
+
+    conventions.get(convention)
+    for path in outputs:
+        formats.check(path)
+
+
+def present(
+    ledger: Ledger,
+    *,
+    convention: str,
+    by: str,
+    depth: int | None,
+    strict: bool,
+    outputs: tuple[str, ...],
+    form: str,
+    width: int | None,
+    color: str,
+) -> None:
+    """Print the report and save it. Under ``strict`` raises IncompleteError at the end, when all is written."""
+    from flopscan import api
+    from flopscan.report import as_json, formats, report, text
+
+    made = report.make(ledger, convention)
+    if form == "json":
+        show(as_json.render(made))
+    else:
+        show(text.render(made, width=width, depth=depth, by=by, color=_coloured(color)))
+    for path in outputs:
+        formats.save(made, path, width=width, depth=depth, by=by)
+    if strict:
+        api.require_complete(made)
+
+
+def _coloured(wish: str) -> bool:
+    if wish != "auto":
+        return wish == "always"
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def show(text: str) -> None:
+    """Write ``text`` to stdout in letters that its encoding has; a reader that went away is no failure."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = text.translate(_ASCII).encode(encoding, "replace").decode(encoding)
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _silence()
+
+
+def _silence() -> None:
+    """Point stdout nowhere, so that Python does not fail again when it flushes at exit."""
+    nowhere: Any = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+__all__ = ["Report", "check", "options", "present", "show"]

@@ -1,0 +1,31 @@
+"""``flopscan price``: a saved trace becomes a ledger. Needs no torch."""
+
+from __future__ import annotations
+
+import click
+
+from flopscan.cli import settings
+
+_EXAMPLES = """
+\b
+Examples:
+  flopscan price tiny.trace.json -o tiny.ledger.json
+  flopscan price tiny.trace.json.gz -o tiny.ledger.json.gz
+"""
+
+
+@click.command("price", epilog=_EXAMPLES)
+@click.argument("path", metavar="TRACE", type=click.Path())
+@click.option("--output", "-o", required=True, type=click.Path(), metavar="PATH", help="The ledger: .json or .json.gz.")
+@settings.debug
+def command(path: str, output: str) -> None:
+    """Price every call of a saved trace; neither the model nor torch is needed."""
+    from flopscan import analysis
+    from flopscan.core.trace import Trace
+    from flopscan.report import formats
+
+    formats.check(output, (".json", ".json.gz"))
+    ledger = analysis.price(Trace.load(path))
+    ledger.save(output)
+    missing = f", {len(ledger.uncounted())} operators not counted" if ledger.uncounted() else ""
+    click.echo(f"flopscan: wrote {output}: {len(ledger.prices):,} prices{missing}", err=True)

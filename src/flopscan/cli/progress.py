@@ -1,0 +1,47 @@
+"""A sign of life on stderr for what takes over a second: a spinner on a terminal, one plain line elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+PATIENCE = 1.0
+
+
+@contextmanager
+def progress(text: str, *, plain: bool = True) -> Iterator[None]:
+    """Say ``text`` if what runs inside takes over a second; without a terminal only where ``plain``."""
+    stream = sys.stderr
+    terminal = stream.isatty()
+    shown: list[Any] = []
+    over = threading.Lock()
+
+    def show() -> None:
+        with over:
+            if shown is not None and not finished.is_set():
+                shown.append(_spinner(text) if terminal else print(f"flopscan: {text} ...", file=stream, flush=True))
+
+    finished = threading.Event()
+    timer = threading.Timer(PATIENCE, show)
+    timer.daemon = True
+    if terminal or plain:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        with over:
+            finished.set()
+        for status in filter(None, shown):
+            status.stop()
+
+
+def _spinner(text: str) -> Any:
+    from rich.console import Console
+
+    status = Console(stderr=True).status(text)
+    status.start()
+    return status
