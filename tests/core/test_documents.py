@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from test_values import make_ledger
+from samples import make_ledger
 
 from flopscan.core.document import write_text
 from flopscan.core.ledger import Ledger

@@ -8,12 +8,11 @@ import pickle
 
 import pytest
 import sympy
+from samples import make_ledger
 
 from flopscan.core.amount import Amount
 from flopscan.core.convention import Convention
 from flopscan.core.cost import FIELDS, KINDS, Cost, total
-from flopscan.core.ledger import Ledger, Price
-from flopscan.core.trace import Call, Module, Record, TensorSpec, Trace
 
 
 def test_costs_add_and_scale_kind_by_kind() -> None:
@@ -51,17 +50,6 @@ def test_an_amount_is_an_int_everywhere_else() -> None:
     assert json.dumps({"x": amount}) == '{"x": 1234567}'
     assert f"{amount:,}" == "1,234,567"
     assert pickle.loads(pickle.dumps(amount)).unit == copy.copy(amount).unit == "FLOP"
-
-
-def make_ledger() -> Ledger:
-    calls = (
-        Call("aten::mm", {"self": TensorSpec((2, 3)), "mat2": TensorSpec((3, 4))}, (TensorSpec((2, 4)),)),
-        Call("torch::matmul", {"input": TensorSpec((2, 3)), "other": TensorSpec((3, 4))}),
-        Call("x::unknown", {"x": TensorSpec((2, 4), "float16", (1, 2)), "f": float("inf"), "c": 1 + 2j}),
-    )
-    records = (Record(0, 1, 5, inside=1), Record(1, 1, 5, envelope=True), Record(2, 0, 2, "backward"))
-    trace = Trace(calls, records, (Module("", "Net", 0), Module("a", "A", 12)), ("net.py:3 f",), 12, {"target": "net"})
-    return Ledger(trace, (Price(Cost(fma=24, read=72)), Price(None), Price(None, note="no rule for this operator")))
 
 
 def test_a_ledger_sums_what_is_known_and_lists_what_is_not() -> None:

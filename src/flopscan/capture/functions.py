@@ -26,6 +26,12 @@ ENVELOPES: dict[Any, tuple[str, tuple[str, ...]]] = {
     **{f: ("torch::matmul", ("input", "other")) for f in (torch.matmul, Tensor.matmul, Tensor.__matmul__)},
     Tensor.__rmatmul__: ("torch::rmatmul", ("input", "other")),
     torch.einsum: ("torch::einsum", ("equation", "operands")),
+    **{
+        getattr(torch, name): (f"torch::{name}", ("input", "hx"))
+        for name in ("lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell")
+    },
+    torch.tensordot: ("torch::tensordot", ("a", "b", "dims")),
+    torch.inner: ("torch::inner", ("input", "other")),
     torch.cdist: ("torch::cdist", ("x1", "x2")),
     F.bilinear: ("torch::bilinear", ("input1", "input2", "weight", "bias")),
     F.adaptive_avg_pool1d: ("torch::adaptive_avg_pool1d", ("input", "output_size")),

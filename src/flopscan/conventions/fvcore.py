@@ -112,8 +112,12 @@ HANDLES: dict[str, Handle] = {
     "torch::matmul": _matmul,
     "torch::rmatmul": _rmatmul,
     "torch::einsum": _einsum,
-    "torch::cdist": lambda call: 0,
-    "torch::bilinear": lambda call: 0,
+    **dict.fromkeys(
+        ("torch::cdist", "torch::bilinear", "torch::tensordot", "torch::inner", "torch::lstm", "torch::gru",
+         "torch::rnn_tanh", "torch::rnn_relu", "torch::lstm_cell", "torch::gru_cell", "torch::rnn_tanh_cell",
+         "torch::rnn_relu_cell"),
+        lambda call: 0,
+    ),  # fmt: skip
     "aten::native_layer_norm": _norm,
     "aten::native_group_norm": _norm,
     **dict.fromkeys(

@@ -96,6 +96,11 @@ class Report:
         return self.under("flops")
 
     @property
+    def executed_flops(self) -> Amount:
+        """The floating-point operations that the implementations run, where a rule knows that they run others."""
+        return _weigh("flops", self.ledger.executed())
+
+    @property
     def macs(self) -> Amount:
         """Multiply-adds."""
         return self.under("macs")

@@ -46,6 +46,7 @@ def headline(report: Report, width: int) -> list[Line]:
     if inputs:
         lines += wrap(", ".join(inputs), width, style="dim")
     least = " (at least)" if report.uncounted else ""
+    executed = report.executed_flops
     rows = [
         (f"FLOPs{least}", si(report.flops), exact(report.flops)),
         (f"MACs{least}", si(report.macs), exact(report.macs)),
@@ -53,6 +54,8 @@ def headline(report: Report, width: int) -> list[Line]:
         (f"bytes moved{least}", *_bytes(report.bytes_read + report.bytes_written)),
         ("parameters", si(report.params), exact(report.params)),
     ]
+    if executed != report.flops:
+        rows.insert(1, (f"  as executed{least}", si(executed), exact(executed)))
     lines += [[("", "")], *_totals(rows, width)]
     for convention in _others(report):
         lines += wrap(_under(report.using(convention)), width, indent="  ", style="cyan")

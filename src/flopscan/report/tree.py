@@ -1,9 +1,9 @@
-"""The module tree as people read it: containers opened, identical siblings folded, a depth that fits a screen."""
+"""The module tree as people read it: containers opened, identical siblings folded, what matters on one screen."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +11,8 @@ from flopscan.report.report import Row
 
 _CONTAINERS = ("ModuleList", "ModuleDict", "ParameterList", "ParameterDict")
 _NUMBERED = re.compile(r"(.*?)(\d+)")
-_ROWS_ON_A_SCREEN = 24
+_ROWS_ON_A_SCREEN = 32
+_WORTH_OPENING = 20  # a module with a twentieth of the total or more is opened without being asked to
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Node:
 
 
 def build(rows: Mapping[str, Row]) -> Node:
-    """The tree of ``rows`` (by path, in the model's order), folded; modules that do nothing and hold nothing are out."""
+    """The tree of ``rows`` (by path, in the model's order), folded; modules that cost nothing and hold nothing are out."""
     below: dict[str, list[str]] = {path: [] for path in rows}
     for path in rows:
         if path:
@@ -51,11 +52,23 @@ def _above(path: str, rows: Mapping[str, Row]) -> str:
 def _node(path: str, parent: str, rows: Mapping[str, Row], below: Mapping[str, list[str]]) -> Node:
     label = path.removeprefix(f"{parent}.") if parent else path
     children = [
-        _node(child, path, rows, below)
+        _unwrapped(_node(child, path, rows, below))
         for child in below[path]
-        if rows[child].cls not in _CONTAINERS and (rows[child].calls or rows[child].params or rows[child].value)
+        if rows[child].cls not in _CONTAINERS and _costs(rows[child])
     ]
     return Node(label, rows[path], tuple(_folded(children)))
+
+
+def _costs(row: Row) -> bool:
+    return bool(row.value or row.params or row.uncounted or any(row.cost.values()))
+
+
+def _unwrapped(node: Node) -> Node:
+    """A sequence of nothing but identical modules is shown as these: ``blocks.0-1`` for ``blocks``."""
+    only = node.children[0] if len(node.children) == 1 else None
+    if node.row.cls != "Sequential" or only is None or only.times == 1 or "." in only.label:
+        return node
+    return replace(only, label=f"{node.label}.{only.label}")
 
 
 def _folded(children: list[Node]) -> Iterator[Node]:
@@ -94,16 +107,19 @@ def _multiplied(node: Node, times: int) -> Node:
 
 
 def visible(root: Node, depth: int | None = None) -> list[tuple[int, Node]]:
-    """The nodes down to ``depth`` with their level; without one, as deep as fits a screen."""
-    if depth is None:
-        depth = 1
-        while depth < 4 and sum(1 for _ in _walk(root, depth + 1)) <= _ROWS_ON_A_SCREEN:
-            depth += 1
-    return list(_walk(root, depth))
+    """The nodes with their level: all down to ``depth``, or without one what matters, as deep as fits a screen."""
+    if depth is not None:
+        return list(_walk(root, depth, 0))
+    least = root.row.value / _WORTH_OPENING
+    depth = 1
+    while depth < 4 and sum(1 for _ in _walk(root, depth + 1, least)) <= _ROWS_ON_A_SCREEN:
+        depth += 1
+    return list(_walk(root, depth, least))
 
 
-def _walk(node: Node, depth: int, level: int = 0) -> Iterable[tuple[int, Node]]:
+def _walk(node: Node, depth: int, least: float, level: int = 0) -> Iterator[tuple[int, Node]]:
+    """``node`` and what is below, down to ``depth``; a node below ``least`` stays closed."""
     yield level, node
-    if level < depth:
+    if level < depth and (not level or node.row.value * node.times >= least):
         for child in node.children:
-            yield from _walk(child, depth, level + 1)
+            yield from _walk(child, depth, least, level + 1)
