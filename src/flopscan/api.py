@@ -16,7 +16,9 @@ from flopscan.report.report import Report
 def shape(*sizes: int, dtype: str = "float32") -> TensorSpec:
     """An input by its shape: ``flopscan.shape(1, 3, 224, 224, dtype="float16")``."""
     if not all(type(n) is int and n >= 0 for n in sizes):
-        raise UsageError(f"shape{sizes} has a size that is not a whole number of 0 or more; write shape(1, 3, 224, 224)")
+        raise UsageError(
+            f"shape{sizes} has a size that is not a whole number of 0 or more; write shape(1, 3, 224, 224)"
+        )
     return TensorSpec(sizes, str(dtype).removeprefix("torch."))
 
 
@@ -94,13 +96,13 @@ def trace_of(
     return route(model, args, inputs, backward=backward, training=training, lines=lines, origin=origin)
 
 
-class counting:  # noqa: N801 - used as a function, like contextlib.suppress
+class counting:
     """Count what really runs inside: a training step, a generate loop. ``report`` is the count so far.
 
-        with flopscan.counting() as c:
-            loss(model(x), y).backward()
-            optimizer.step()
-        print(c.report)
+    with flopscan.counting() as c:
+        loss(model(x), y).backward()
+        optimizer.step()
+    print(c.report)
     """
 
     def __init__(self, *, convention: str = "flops", lines: bool = False) -> None:

@@ -47,7 +47,7 @@ class RuleError(FlopscanError):
 
 
 class FlopscanWarning(UserWarning):
-    """A warning with a stable id, so that it can be silenced alone: ``warnings.filterwarnings('ignore', '.*[FS101].*')``."""
+    """A warning with a stable id, so that one can be silenced alone: ``filterwarnings("ignore", r".*\\[FS101\\]")``."""
 
     def __init__(self, identifier: str, text: str) -> None:
         super().__init__(f"{text} [{identifier}]")

@@ -104,7 +104,7 @@ def test_a_loop_in_python_is_folded() -> None:
 
 def test_the_larger_branch_of_cond_counts_and_alone() -> None:
     # one product before (8^3 multiply-adds), then three or one inside: 1 + 3 products of 8^3 = 2,048.
-    # FlopCounterMode gives 2,560: it adds the earlier work to the branch (its isolation copies a dict of dicts shallowly)
+    # FlopCounterMode gives 2,560: it adds the earlier work to the branch (its isolation is a shallow copy)
     def branching(x: Tensor) -> Tensor:
         x = x @ x
         return torch.cond(x.sum() > 0, lambda a: a @ a @ a @ a, lambda a: a @ a, (x,))
@@ -219,7 +219,7 @@ def test_a_wrong_shape_names_the_module_and_the_operator() -> None:
 
 
 def test_a_missing_argument_is_a_usage_error() -> None:
-    with pytest.raises(UsageError, match="does not take these inputs: .*missing 1 required positional argument"):
+    with pytest.raises(UsageError, match=r"does not take these inputs: .*missing 1 required positional argument"):
         flopscan.count(nn.Bilinear(2, 2, 2), (1, 2))
 
 

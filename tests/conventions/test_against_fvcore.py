@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from nets import ResNet50, ViT
 from torch import nn
 
 import flopscan
+from nets import ResNet50, ViT
 
 fvcore = pytest.importorskip("fvcore.nn")
 pytestmark = pytest.mark.peers
@@ -45,6 +45,8 @@ def test_by_module_agrees_on_a_vit() -> None:
     model = ViT(depth=2).eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        theirs = fvcore.FlopCountAnalysis(model, torch.zeros(1, 3, 224, 224)).unsupported_ops_warnings(False).by_module()
+        theirs = (
+            fvcore.FlopCountAnalysis(model, torch.zeros(1, 3, 224, 224)).unsupported_ops_warnings(False).by_module()
+        )
     ours = flopscan.count(model, (1, 3, 224, 224), convention="fvcore").by_module()
     assert {k: row.value for k, row in ours.items() if row.value} == {k: v for k, v in theirs.items() if v}

@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-from samples import make_ledger
 
 from flopscan.core.document import write_text
 from flopscan.core.ledger import Ledger
 from flopscan.core.trace import Trace
 from flopscan.errors import FlopscanError, SchemaError
+from samples import make_ledger
 
 
 @pytest.mark.parametrize("name", ["x.json", "x.json.gz"])

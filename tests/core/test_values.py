@@ -8,11 +8,11 @@ import pickle
 
 import pytest
 import sympy
-from samples import make_ledger
 
 from flopscan.core.amount import Amount
 from flopscan.core.convention import Convention
 from flopscan.core.cost import FIELDS, KINDS, Cost, total
+from samples import make_ledger
 
 
 def test_costs_add_and_scale_kind_by_kind() -> None:

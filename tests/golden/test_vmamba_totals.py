@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 import flopscan
-
 from golden.vmamba import FORMS
 
 

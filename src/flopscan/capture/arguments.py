@@ -1,4 +1,4 @@
-"""What the command line says about arguments and inputs, read without torch: ``depth=12``, ``input_ids=1x128:int64``."""
+"""Arguments and inputs as the command line writes them: ``depth=12``, ``input_ids=1x128:int64``. Needs no torch."""
 
 from __future__ import annotations
 

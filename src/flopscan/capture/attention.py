@@ -16,11 +16,14 @@ from flopscan.capture.shapes import broadcast
 FORWARD = "flopscan::scaled_dot_product_attention"
 BACKWARD = "flopscan::scaled_dot_product_attention_backward"
 
-_OPERANDS = "Tensor query, Tensor key, Tensor value, Tensor? attn_mask, float dropout_p, bool is_causal, bool enable_gqa"
+_OPERANDS = (
+    "Tensor query, Tensor key, Tensor value, Tensor? attn_mask, float dropout_p, bool is_causal, bool enable_gqa"
+)
 _library = torch.library.Library("flopscan", "FRAGMENT")
 _library.define(f"scaled_dot_product_attention({_OPERANDS}) -> Tensor")
 _library.define(
-    f"scaled_dot_product_attention_backward(Tensor grad, {_OPERANDS}, bool[4] needs) -> (Tensor, Tensor, Tensor, Tensor)"
+    f"scaled_dot_product_attention_backward(Tensor grad, {_OPERANDS}, bool[4] needs)"
+    " -> (Tensor, Tensor, Tensor, Tensor)"
 )
 
 

@@ -186,7 +186,7 @@ class Attribution:
         names = self._names.get(id(module))
         if names is None and self._root is None and not parent:  # code that runs by itself: each model is a root
             top = type(module).__name__
-            twins = sum(path == top or path.startswith(f"{top} #") and "." not in path for path in self._by_path)
+            twins = sum(path == top or (path.startswith(f"{top} #") and "." not in path) for path in self._by_path)
             self._list(module, f"{top} #{twins + 1}" if twins else top)
             self._alive.append(module)
             names = self._names[id(module)]

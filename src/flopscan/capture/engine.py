@@ -34,7 +34,7 @@ def operator_of(func: Any) -> Operator:
 
 
 def key_of(func: Any, args: Any, kwargs: Any) -> tuple[Any, ...] | None:
-    """A hashable key of a call: the operator, shapes, strides and dtypes, scalars with their types. None if unhashable."""
+    """A hashable key of a call: the operator, shapes, strides, dtypes, scalars with types. None if unhashable."""
     parts: list[Any] = [func]
     for a in args:
         cls = a.__class__
@@ -145,10 +145,7 @@ class ShapeEngine(TorchDispatchMode):
         if not known:
             return self._compute(func, operator, args, kwargs)
         real = func(*shadow.real_tree(args), **_on_cpu(shadow.real_tree(kwargs)))
-        if not any(t.is_meta for t in tensors):
-            output = real
-        else:
-            output = _shadowed(real)
+        output = _shadowed(real) if any(t.is_meta for t in tensors) else real
         self.record(self._intern(func, operator, args, kwargs, output))
         return output
 
@@ -300,6 +297,4 @@ def _layout(output: Any) -> Any:
 def _make(layout: Any) -> Any:
     if layout.__class__ is tuple:
         return _empty_strided(layout[0], layout[1], dtype=layout[2], device=_META)
-    return [
-        _empty_strided(x[0], x[1], dtype=x[2], device=_META) if x.__class__ is tuple else x[0] for x in layout
-    ]
+    return [_empty_strided(x[0], x[1], dtype=x[2], device=_META) if x.__class__ is tuple else x[0] for x in layout]

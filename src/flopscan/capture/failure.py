@@ -46,8 +46,7 @@ def _raised(error: Exception, engine: Any, attribution: Attribution, model: Any,
     if isinstance(error, NotImplementedError) and "meta" in str(error).lower():
         op = _op(engine.last)
         return (
-            f"{where}: {op} has no shape-only (meta) kernel; register one with torch.library.register_fake,"
-            f" or {RUN_IT}"
+            f"{where}: {op} has no shape-only (meta) kernel; register one with torch.library.register_fake, or {RUN_IT}"
         )
     return (
         f"{where}: {_name(model)} raised {type(error).__name__}{operator}: {first};"
@@ -74,7 +73,9 @@ def _deep_in_torch(error: BaseException) -> bool:
 
 def _in_signature(error: TypeError, model: Callable[..., Any]) -> bool:
     text = str(error)
-    return "argument" in text and any(s in text for s in ("missing", "unexpected keyword", "positional", "multiple values"))
+    return "argument" in text and any(
+        s in text for s in ("missing", "unexpected keyword", "positional", "multiple values")
+    )
 
 
 def _op(func: Any) -> str:

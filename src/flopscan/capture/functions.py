@@ -23,7 +23,7 @@ from flopscan.errors import DataDependentError
 
 # function -> (name in the trace, names of its operands)
 ENVELOPES: dict[Any, tuple[str, tuple[str, ...]]] = {
-    **{f: ("torch::matmul", ("input", "other")) for f in (torch.matmul, Tensor.matmul, Tensor.__matmul__)},
+    **dict.fromkeys((torch.matmul, Tensor.matmul, Tensor.__matmul__), ("torch::matmul", ("input", "other"))),
     Tensor.__rmatmul__: ("torch::rmatmul", ("input", "other")),
     torch.einsum: ("torch::einsum", ("equation", "operands")),
     **{
@@ -113,4 +113,3 @@ class FunctionWatch(TorchFunctionMode):
                 return body(*args, **kwargs)
 
         return call
-

@@ -15,7 +15,7 @@ from flopscan.errors import UsageError
 def materialize(value: Any, *, top: bool = True, device: str = "meta") -> Any:
     """``value`` with specs and tensors as tensors on ``device``; at the top a tuple of ints is a float32 shape.
 
-    An integer input that is given by its shape holds zeros, so that an embedding can look it up; a boolean one holds True.
+    An integer input that is given by its shape holds zeros, so that an embedding can look it up; a boolean one True.
     """
     if isinstance(value, TensorSpec):
         return _tensor(value, device)
@@ -38,9 +38,11 @@ def _tensor(spec: TensorSpec, device: str) -> Tensor:
     if any(n < 0 for n in spec.shape):
         raise UsageError(f"the shape {spec.shape} has a negative size; expected sizes of 0 or more")
     if dtype.is_floating_point or dtype.is_complex:
-        return torch.empty(spec.shape, dtype=dtype, device="meta") if device == "meta" else torch.randn(
-            spec.shape, dtype=torch.float32
-        ).to(dtype)
+        return (
+            torch.empty(spec.shape, dtype=dtype, device="meta")
+            if device == "meta"
+            else torch.randn(spec.shape, dtype=torch.float32).to(dtype)
+        )
     fill = torch.ones if dtype is torch.bool else torch.zeros
     real = fill(spec.shape, dtype=dtype)
     return shadow.on_meta(real) if device == "meta" else real

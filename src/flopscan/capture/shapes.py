@@ -25,7 +25,20 @@ _SAME = {
 }  # fmt: skip
 _PROMOTE = {"add", "sub", "mul", "div", "maximum", "minimum", "pow", "rsub", "lerp", "addcmul"}
 _BACKWARD = {"threshold_backward", "gelu_backward", "silu_backward", "sigmoid_backward", "tanh_backward"}
-_COMPARE = {"eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_not", "bitwise_and", "isinf", "isnan"}
+_COMPARE = {
+    "eq",
+    "ne",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+    "logical_and",
+    "logical_or",
+    "logical_not",
+    "bitwise_and",
+    "isinf",
+    "isnan",
+}
 
 
 def guess(func: Any, operator: Operator, args: Any, kwargs: Any) -> Answer:
@@ -139,9 +152,7 @@ def _product(name: str, args: Any, kwargs: Any) -> Answer:
 
 
 def _fits(shape: Sequence[int], size: Sequence[int]) -> bool:
-    return len(shape) <= len(size) and all(
-        n in (1, m) for n, m in zip(reversed(shape), reversed(size), strict=False)
-    )
+    return len(shape) <= len(size) and all(n in (1, m) for n, m in zip(reversed(shape), reversed(size), strict=False))
 
 
 def _convolution(name: str, args: Any, kwargs: Any) -> Answer:
@@ -207,7 +218,12 @@ def _reduction(name: str, args: Any, kwargs: Any) -> Answer:
     x = args[0]
     dims = args[1] if len(args) > 1 else None
     keep = args[2] if len(args) > 2 else False
-    if not x.dtype.is_floating_point or kwargs.get("dtype") is not None or not isinstance(dims, (list, tuple)) or not dims:
+    if (
+        not x.dtype.is_floating_point
+        or kwargs.get("dtype") is not None
+        or not isinstance(dims, (list, tuple))
+        or not dims
+    ):
         return None
     if any(not -x.dim() <= d < x.dim() for d in dims):
         return None
@@ -266,13 +282,11 @@ def _max_pool(name: str, args: Any, kwargs: Any) -> Answer:
     kernel, padding, dilation = (([v] if isinstance(v, int) else list(v)) for v in (kernel, padding, dilation))
     stride = list(stride) or kernel
     kernel, stride, padding, dilation = (v * 2 if len(v) == 1 else v for v in (kernel, stride, padding, dilation))
-    spatial = [
-        (x.shape[2 + i] + 2 * padding[i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i in range(2)
-    ]
+    spatial = [(x.shape[2 + i] + 2 * padding[i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i in range(2)]
     if min(spatial) <= 0 or any(2 * padding[i] > kernel[i] for i in range(2)):
         return None
     size = torch.Size((*x.shape[:2], *spatial))
-    n, c, h, w = size
+    _, c, h, w = size
     strides = (c * h * w, 1, c * w, c) if _channels_last(x) else contiguous(size)
     return [(size, strides, x.dtype), (size, strides, torch.int64)]
 
@@ -284,7 +298,11 @@ def _clone(name: str, args: Any, kwargs: Any) -> Answer:
         return None
     dtype = kwargs.get("dtype") or x.dtype
     if layout is torch.contiguous_format or x.is_contiguous():
-        return (x.size(), contiguous(x.size()), dtype) if layout in (None, torch.contiguous_format, torch.preserve_format) else None
+        return (
+            (x.size(), contiguous(x.size()), dtype)
+            if layout in (None, torch.contiguous_format, torch.preserve_format)
+            else None
+        )
     return (x.size(), x.stride(), dtype) if layout in (None, torch.preserve_format) and _dense(x) else None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Mapping
 from contextlib import redirect_stdout
 from typing import Any
@@ -41,7 +42,13 @@ options = several(
 
 
 def capture(
-    target: str, inputs: tuple[str, ...], arguments: tuple[str, ...], backward: bool, train: bool, run: bool, lines: bool
+    target: str,
+    inputs: tuple[str, ...],
+    arguments: tuple[str, ...],
+    backward: bool,
+    train: bool,
+    run: bool,
+    lines: bool,
 ) -> Trace:
     """The trace of a target as the options describe it; what the model prints goes to stderr."""
     from flopscan.capture import arguments as parse  # parses without torch, before torch is loaded
@@ -49,12 +56,12 @@ def capture(
     args, kwargs = parse.inputs(inputs)
     given = parse.options(arguments)
     with progress("loading torch", plain=False):
-        from flopscan import api
+        import torch  # noqa: F401  (api loads it later, when the count begins)
 
-        import torch  # noqa: F401
+        from flopscan import api
     flags = {"--backward": backward, "--train": train, "--run": run}
     origin = {"again": again(target, inputs, arguments, flags)}
-    with progress(f"counting {target}"), redirect_stdout(click.get_text_stream("stderr")):
+    with progress(f"counting {target}"), redirect_stdout(sys.stderr):
         return api.trace_of(
             target, *args, backward=backward, training=train, lines=lines, run=run, options=given, inputs=kwargs,
             origin=origin,

@@ -10,7 +10,11 @@ import click
 from flopscan.cli import presenting, settings
 
 
-@click.command("conventions", epilog="\b\nExample:\n  flopscan count vmamba_tiny --convention vmamba\n")
+@click.command(
+    "conventions",
+    short_help="List the ways to count.",
+    epilog="\b\nExample:\n  flopscan count vmamba_tiny --convention vmamba\n",
+)
 @settings.debug
 def command() -> None:
     """List the conventions: what each counts, in which unit, and where it comes from."""

@@ -19,7 +19,12 @@ Examples:
 """
 
 
-@click.command("count", epilog=_EXAMPLES, help=f"Count what a model costs, and print the report.\n{capturing.TARGET_HELP}")
+@click.command(
+    "count",
+    short_help="Count what a model costs and print the report.",
+    epilog=_EXAMPLES,
+    help=f"Count what a model costs, and print the report.\n{capturing.TARGET_HELP}",
+)
 @capturing.options
 @presenting.options
 @settings.debug

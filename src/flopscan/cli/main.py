@@ -29,7 +29,7 @@ Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 incomplete under --strict.
 """
 
 
-@click.group(epilog=_EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(epilog=_EXAMPLES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="flopscan", message="%(prog)s %(version)s")
 def commands() -> None:
     """Count exactly what a PyTorch model costs: FLOPs by kind, bytes, parameters; no GPU, no weights."""
@@ -42,6 +42,7 @@ for module in (count, trace, price, report, conventions, targets):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     settings = Settings()
+    arguments = (sys.argv[1:] if arguments is None else list(arguments)) or ["--help"]
     with warnings.catch_warnings():
         shown = warnings.showwarning
         warnings.showwarning = lambda *what, **more: _warn(shown, *what, **more)

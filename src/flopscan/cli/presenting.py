@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
 
 import click
 
 from flopscan.cli.settings import several
 from flopscan.core.ledger import Ledger
-from flopscan.report.report import Report
 from flopscan.report.text import NARROWEST, VIEWS
 
 _ASCII = str.maketrans({"█": "#", "▌": "-", "…": "~", "≥": ">"})
@@ -18,7 +16,10 @@ _ASCII = str.maketrans({"█": "#", "▌": "-", "…": "~", "≥": ">"})
 options = several(
     click.option("--convention", "-c", default="flops", metavar="NAME", help="How to count; see flopscan conventions."),
     click.option("--by", type=click.Choice(VIEWS), default="module", help="What the table lists. [default: module]"),
-    click.option("--depth", type=click.IntRange(min=0), help="Levels of the module tree. [default: as fits a screen]"),
+    click.option(
+        "--depth", type=click.IntRange(min=0), metavar="N",
+        help="Levels of the module tree. [default: what matters, on a screen]",
+    ),
     click.option("--strict", is_flag=True, help="Exit with 3 if an operator was not counted."),
     click.option(
         "--output", "-o", "outputs", multiple=True, type=click.Path(), metavar="PATH",
@@ -28,7 +29,10 @@ options = several(
         "--format", "form", type=click.Choice(["text", "json"]), default="text",
         help="What to print. [default: text]",
     ),
-    click.option("--width", type=click.IntRange(min=NARROWEST), help="Columns of the text. [default: the terminal's]"),
+    click.option(
+        "--width", type=click.IntRange(min=NARROWEST), metavar="N",
+        help=f"Columns of the text, {NARROWEST} or more. [default: the terminal's]",
+    ),
     click.option(
         "--color", type=click.Choice(["auto", "always", "never"]), default="auto",
         help="Colour; auto is on a terminal, unless NO_COLOR is set. [default: auto]",
@@ -95,9 +99,6 @@ def show(text: str) -> None:
 
 def _silence() -> None:
     """Point stdout nowhere, so that Python does not fail again when it flushes at exit."""
-    nowhere: Any = os.open(os.devnull, os.O_WRONLY)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
-
-
-__all__ = ["Report", "check", "options", "present", "show"]

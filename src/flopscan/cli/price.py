@@ -14,7 +14,7 @@ Examples:
 """
 
 
-@click.command("price", epilog=_EXAMPLES)
+@click.command("price", short_help="Price a saved trace; needs no torch.", epilog=_EXAMPLES)
 @click.argument("path", metavar="TRACE", type=click.Path())
 @click.option("--output", "-o", required=True, type=click.Path(), metavar="PATH", help="The ledger: .json or .json.gz.")
 @settings.debug

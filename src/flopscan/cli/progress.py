@@ -16,15 +16,17 @@ def progress(text: str, *, plain: bool = True) -> Iterator[None]:
     """Say ``text`` if what runs inside takes over a second; without a terminal only where ``plain``."""
     stream = sys.stderr
     terminal = stream.isatty()
-    shown: list[Any] = []
-    over = threading.Lock()
+    running = True
+    spinners: list[Any] = []
+    lock = threading.Lock()
 
     def show() -> None:
-        with over:
-            if shown is not None and not finished.is_set():
-                shown.append(_spinner(text) if terminal else print(f"flopscan: {text} ...", file=stream, flush=True))
+        with lock:
+            if running and terminal:
+                spinners.append(_spinner(text))
+            elif running:
+                print(f"flopscan: {text} ...", file=stream, flush=True)
 
-    finished = threading.Event()
     timer = threading.Timer(PATIENCE, show)
     timer.daemon = True
     if terminal or plain:
@@ -33,10 +35,10 @@ def progress(text: str, *, plain: bool = True) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
-        with over:
-            finished.set()
-        for status in filter(None, shown):
-            status.stop()
+        with lock:
+            running = False
+        for spinner in spinners:
+            spinner.stop()
 
 
 def _spinner(text: str) -> Any:

@@ -17,7 +17,7 @@ Examples:
 """
 
 
-@click.command("report", epilog=_EXAMPLES)
+@click.command("report", short_help="Print a saved ledger's report; needs no torch.", epilog=_EXAMPLES)
 @click.argument("path", metavar="LEDGER", type=click.Path())
 @presenting.options
 @settings.debug

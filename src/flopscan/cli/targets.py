@@ -8,7 +8,9 @@ from flopscan.cli import presenting, settings
 from flopscan.cli.progress import progress
 
 
-@click.command("targets", epilog="\b\nExample:\n  flopscan count vmamba_small\n")
+@click.command(
+    "targets", short_help="List what can be counted by name.", epilog="\b\nExample:\n  flopscan count vmamba_small\n"
+)
 @settings.debug
 def command() -> None:
     """List the models that come with flopscan, and the forms of all other targets."""

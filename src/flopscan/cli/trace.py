@@ -17,7 +17,12 @@ Examples:
 """
 
 
-@click.command("trace", epilog=_EXAMPLES, help=f"Capture a model into a file, to be priced anywhere.\n{capturing.TARGET_HELP}")
+@click.command(
+    "trace",
+    short_help="Capture a model into a file.",
+    epilog=_EXAMPLES,
+    help=f"Capture a model into a file, to be priced anywhere.\n{capturing.TARGET_HELP}",
+)
 @capturing.options
 @click.option("--lines", is_flag=True, help="Record source lines, for a report by line.")
 @click.option("--output", "-o", required=True, type=click.Path(), metavar="PATH", help="The trace: .json or .json.gz.")

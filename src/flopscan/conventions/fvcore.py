@@ -37,7 +37,7 @@ def _rmatmul(call: Call) -> int:
 
 
 def einsum_macs(call: Call) -> int:
-    """The multiply-adds of a two-operand einsum: the product of all its axes. More operands: pairwise, left to right."""
+    """The multiply-adds of an einsum of two operands: the product of all axes. More operands: pairwise from the left."""
     terms, sizes, result = _equation(call)
     macs, left = 0, terms[0]
     for i, right in enumerate(terms[1:], start=2):
@@ -113,18 +113,35 @@ HANDLES: dict[str, Handle] = {
     "torch::rmatmul": _rmatmul,
     "torch::einsum": _einsum,
     **dict.fromkeys(
-        ("torch::cdist", "torch::bilinear", "torch::tensordot", "torch::inner", "torch::lstm", "torch::gru",
-         "torch::rnn_tanh", "torch::rnn_relu", "torch::lstm_cell", "torch::gru_cell", "torch::rnn_tanh_cell",
-         "torch::rnn_relu_cell"),
+        (
+            "torch::cdist",
+            "torch::bilinear",
+            "torch::tensordot",
+            "torch::inner",
+            "torch::lstm",
+            "torch::gru",
+            "torch::rnn_tanh",
+            "torch::rnn_relu",
+            "torch::lstm_cell",
+            "torch::gru_cell",
+            "torch::rnn_tanh_cell",
+            "torch::rnn_relu_cell",
+        ),
         lambda call: 0,
-    ),  # fmt: skip
+    ),
     "aten::native_layer_norm": _norm,
     "aten::native_group_norm": _norm,
     **dict.fromkeys(
-        ("aten::native_batch_norm", "aten::_native_batch_norm_legit", "aten::_native_batch_norm_legit_no_training",
-         "aten::cudnn_batch_norm", "aten::miopen_batch_norm", "aten::batch_norm_with_update"),
+        (
+            "aten::native_batch_norm",
+            "aten::_native_batch_norm_legit",
+            "aten::_native_batch_norm_legit_no_training",
+            "aten::cudnn_batch_norm",
+            "aten::miopen_batch_norm",
+            "aten::batch_norm_with_update",
+        ),
         _batch_norm,
-    ),  # fmt: skip
+    ),
     "torch::adaptive_avg_pool2d": _per_input,
     "aten::upsample_nearest2d": _per_output(1),
     "aten::upsample_bilinear2d": _per_output(4),

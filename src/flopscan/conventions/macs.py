@@ -6,6 +6,6 @@ CONVENTION = Convention(
     name="macs",
     unit="MAC",
     summary="multiply-adds of products, convolutions, attention and recurrences; nothing else",
-    source="the usual 'GMACs' of model tables; equal to half of FlopCounterMode where no scan and no causal mask occurs",
+    source="the 'GMACs' of model tables; half of FlopCounterMode where no scan and no causal mask occurs",
     weights={"fma": 1},
 )

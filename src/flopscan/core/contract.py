@@ -22,7 +22,7 @@ _TOKEN = re.compile(r"(\d*)([A-Za-z]\w*)?|\*([A-Za-z]\w*)|_")
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """One operand of a contract: its name, its possible forms (each a tuple of axis tokens), whether it may be absent."""
+    """One operand of a contract: its name, its forms (each a tuple of axis tokens), whether it may be absent."""
 
     name: str
     forms: tuple[tuple[str, ...], ...]
@@ -126,9 +126,7 @@ def _conflict(form: tuple[str, ...], shape: tuple[int, ...], sizes: Mapping[str,
         if letter is None:
             if factor is not None and size != factor:
                 return token
-        elif factor and size % factor:
-            return token
-        elif seen.setdefault(letter, size // (factor or 1)) != size // (factor or 1):
+        elif (factor and size % factor) or seen.setdefault(letter, size // (factor or 1)) != size // (factor or 1):
             return token
     return None
 
@@ -166,7 +164,7 @@ def _explain(
     context = f"\n  where {' and '.join(where)}" if where else ""
     if len(fits) > 1:
         roles = " and ".join(f"'{' '.join(form)}'" for form in fits)
-        return f"{head}{context}: it fits {roles} alike; flopscan does not guess, pass operands whose sizes tell them apart"
+        return f"{head}{context}: it fits {roles} alike; flopscan does not guess, give sizes that tell them apart"
     reasons = []
     for form in operand.forms:
         token = _conflict(form, spec.shape, sizes)

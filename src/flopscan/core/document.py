@@ -31,7 +31,9 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     except OSError as error:
         if partial and os.path.exists(partial):
             os.unlink(partial)
-        raise FlopscanError(f"cannot write {os.fspath(path)}: {error.strerror}; choose a path that can be written") from error
+        raise FlopscanError(
+            f"cannot write {os.fspath(path)}: {error.strerror}; choose a path that can be written"
+        ) from error
 
 
 def _umask() -> int:

@@ -34,7 +34,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Uncounted:
-    """An operator without a rule: how often it was called, on what shapes, in which modules, and why it has no count."""
+    """An operator without a rule: how often it was called, on what shapes, in which modules, and why."""
 
     op: str
     count: int

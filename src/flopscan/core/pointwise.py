@@ -61,7 +61,7 @@ class Pointwise:
 
 
 def _token(value: Any) -> Any:
-    """A hashable stand-in: 'real' and 'complex' for tensors (a list of tensors acts by its first), scalars as they are."""
+    """A hashable stand-in: 'real' and 'complex' for tensors (a list acts by its first), scalars as they are."""
     if isinstance(value, (tuple, list)) and value:
         value = value[0]
     if isinstance(value, TensorSpec):

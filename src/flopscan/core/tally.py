@@ -4,7 +4,7 @@ A `Num` carries a value and the tally that it reports to, so one run of a refere
 what the operator computes, and that the rule's formula is its exact cost. Conventions of the tally:
 
 * ``fma(a, b, c)`` is one multiply-add; ``a * b + c`` written with operators is a multiplication and an addition;
-* a comparison is one ``cmp`` and the selection that it feeds is part of it; a selection by a stored mask is one ``cmp``;
+* a comparison is one ``cmp``, the selection that it feeds is part of it; a selection by a stored mask is one ``cmp``;
 * a sign flip and an absolute value are free: they are operand modifiers of every arithmetic unit.
 """
 
@@ -156,7 +156,7 @@ def select(condition: Any, yes: Any, no: Any) -> Any:
 
 
 class Array:
-    """A dense array of numbers (tallying or plain), indexed by a full tuple; `a[i]` of more axes is a view copied out."""
+    """A dense array of numbers (tallying or plain), indexed by a tuple; `a[i]` of more axes is copied out."""
 
     __slots__ = ("data", "shape")
 

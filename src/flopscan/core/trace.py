@@ -156,7 +156,9 @@ class Trace:
             "calls": [
                 [c.op, {k: _encode(v) for k, v in c.args.items()}, [_encode(o) for o in c.outputs]] for c in self.calls
             ],
-            "records": [[r.call, r.module, r.count, r.phase, r.inside, r.line, r.envelope, r.branch] for r in self.records],
+            "records": [
+                [r.call, r.module, r.count, r.phase, r.inside, r.line, r.envelope, r.branch] for r in self.records
+            ],
         }
 
     @staticmethod

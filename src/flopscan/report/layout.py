@@ -113,9 +113,12 @@ def _line(columns: Sequence[Column], shown: Sequence[int], widths: Sequence[int]
     for i in shown:
         column, value, width = columns[i], row.cells[i], widths[i]
         if column.kind == "name":
-            line += _name(*value, width, label, row.style)
+            text, remark = value
+            line += _name(text, remark, width, label, row.style)
         elif column.kind == "bar":
-            line.append((f"{_bar(value, width) if isinstance(value, float) else value:<{width}}", row.style or column.style))
+            line.append(
+                (f"{_bar(value, width) if isinstance(value, float) else value:<{width}}", row.style or column.style)
+            )
         else:
             line.append((f"{value:>{width}}", row.style or column.style))
         line.append((" " * GAP, ""))

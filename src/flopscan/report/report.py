@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -295,4 +295,4 @@ def make(ledger: Ledger, convention: str = "flops") -> Report:
     return Report(ledger, conventions.get(convention))
 
 
-__all__: Iterable[str] = ["SCHEMA", "Report", "Row", "by_module", "make"]
+__all__ = ["SCHEMA", "Report", "Row", "by_module", "make"]

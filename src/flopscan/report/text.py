@@ -92,7 +92,9 @@ def _others(report: Report) -> list[str]:
 
 def _under(report: Report) -> str:
     value: Amount = report.value
-    return f"as {report.convention.name} counts: {si(value)} = {exact(value)} {report.unit} ({report.convention.summary})"
+    return (
+        f"as {report.convention.name} counts: {si(value)} = {exact(value)} {report.unit} ({report.convention.summary})"
+    )
 
 
 def _phases(report: Report, width: int) -> list[Line]:
@@ -121,7 +123,11 @@ def _modules(report: Report, width: int, depth: int | None) -> list[Line]:
     for level, node in nodes:
         name = "  " * level + (node.label or "(model)")
         remark = f"{node.times} x {node.row.cls}" if node.times > 1 else node.row.cls
-        rows.append(Row(((name, remark), *_cells(report, node.row, node.times, bar=True), aligned(node.row.params * node.times))))
+        rows.append(
+            Row(
+                ((name, remark), *_cells(report, node.row, node.times, bar=True), aligned(node.row.params * node.times))
+            )
+        )
     lines, left = table([*_columns(report, "module", bar=True), Column("params", rank=4)], rows, width)
     return lines + _left(left, width)
 
@@ -147,7 +153,9 @@ def _counted(
     report: Report, title: str, rows: Iterable[Counted], width: int, rest: Sequence[Counted] = ()
 ) -> list[Line]:
     """A table with one line per row, and one for all of ``rest``."""
-    lines = [Row(((row.name, ""), exact(row.calls), *_cells(report, row)), "red" if row.uncounted else "") for row in rows]
+    lines = [
+        Row(((row.name, ""), exact(row.calls), *_cells(report, row)), "red" if row.uncounted else "") for row in rows
+    ]
     if rest:
         others = Counted(
             f"({len(rest)} others; --by {title} lists them)",
@@ -174,7 +182,7 @@ def _columns(report: Report, title: str, *, bar: bool = False) -> list[Column]:
 
 
 def _cells(report: Report, row: Counted, times: int = 1, *, bar: bool = False) -> list[str | float]:
-    """The cells of `_columns` after the name; a sum that lacks an uncounted operator says that it is at least so much."""
+    """The cells of `_columns` after the name; a sum that lacks an uncounted operator is the least it can be."""
     whole, value = int(report.value), row.value * times
     least = "≥" if row.uncounted else ""
     numbers = [value, row.macs * times, row.transcendentals * times, (row.cost.read + row.cost.written) * times]

@@ -32,7 +32,7 @@ class Node:
 
 
 def build(rows: Mapping[str, Row]) -> Node:
-    """The tree of ``rows`` (by path, in the model's order), folded; modules that cost nothing and hold nothing are out."""
+    """The tree of ``rows`` (by path, in the model's order), folded, without modules that cost and hold nothing."""
     below: dict[str, list[str]] = {path: [] for path in rows}
     for path in rows:
         if path:

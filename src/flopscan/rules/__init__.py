@@ -1,4 +1,4 @@
-"""The rules: one file per operator family, discovered by being here (other packages: entry point ``flopscan.rules``)."""
+"""The rules: one file per operator family, discovered by being here (elsewhere: entry point ``flopscan.rules``)."""
 
 from __future__ import annotations
 

@@ -37,42 +37,54 @@ from flopscan.rules import pointwise, rule
 _M_N = ("float64", "complex128")
 
 
+def times(x: Any, y: Any) -> Any:
+    """The product, the complex factor first: it knows how to meet a real one."""
+    return Pair.of(y) * x if isinstance(y, (Pair, complex)) else x * y
+
+
+def minus(x: Any, y: Any, alpha: Any = 1) -> Any:
+    """``x - alpha * y``."""
+    y = y if alpha == 1 else times(alpha, y)
+    return -(Pair.of(y) - x) if isinstance(y, (Pair, complex)) else x - y
+
+
 def _unary(op: str, definition: Any) -> None:
     pointwise(f"aten::{op}")(lambda self: definition(self))
 
 
-def _operands(m: int, n: int, dtype: Any = _M_N, alpha: Any = (1, 2.5)) -> dict[str, Any]:
-    both = {name: TensorSpec((m, n), dtype) for name in ("self", "other")}
-    return {**both, "alpha": alpha}
+def _operands(m: int, n: int, left: Any = _M_N, right: Any = _M_N, alpha: Any = (1, 2.5)) -> dict[str, Any]:
+    return {"self": TensorSpec((m, n), left), "other": TensorSpec((n,), right), "alpha": alpha}
 
 
 @pointwise("aten::add", example=_operands)
 def add(self: Any, other: Any, alpha: Any = 1) -> Any:
     """One addition; a multiplication more where ``alpha`` scales a tensor."""
-    return self + (other if alpha == 1 else alpha * other)
+    other = other if alpha == 1 else times(alpha, other)
+    return Pair.of(other) + self if isinstance(other, (Pair, complex)) else self + other
 
 
 @pointwise("aten::sub", example=_operands)
 def sub(self: Any, other: Any, alpha: Any = 1) -> Any:
     """One subtraction; a multiplication more where ``alpha`` scales a tensor."""
-    return self - (other if alpha == 1 else alpha * other)
+    return minus(self, other, alpha)
 
 
 @pointwise("aten::rsub", example=_operands)
 def rsub(self: Any, other: Any, alpha: Any = 1) -> Any:
     """``other - alpha * self``."""
-    return other - (self if alpha == 1 else alpha * self)
+    return minus(other, self, alpha)
 
 
-@pointwise("aten::mul", example=lambda m, n, dtype=_M_N: {k: TensorSpec((m, n), dtype) for k in ("self", "other")})
+@pointwise("aten::mul", example=lambda m, n, left=_M_N, right=_M_N: {
+    "self": TensorSpec((m, n), left), "other": TensorSpec((n,), right),
+})  # fmt: skip
 def mul(self: Any, other: Any) -> Any:
-    """One multiplication; of complex numbers four and two additions."""
-    return self * other
+    """One multiplication; of complex numbers four and two additions, of a complex and a real number two."""
+    return times(self, other)
 
 
 @pointwise(
     "aten::div",
-    "aten::divide",
     example=lambda m, n, dtype=_M_N, rounding_mode=(None, "floor", "trunc"): {
         "self": TensorSpec((m, n), "float64" if rounding_mode else dtype),
         "other": TensorSpec((m, n), "float64" if rounding_mode else dtype),

@@ -31,7 +31,9 @@ def example_of(op: str) -> Any:
     letters = sorted({t.lstrip("*") for o in contract.operands for t in o.forms[0]})
 
     def example(**sizes: int) -> dict[str, TensorSpec]:
-        return {o.name: TensorSpec(tuple(sizes[t.lstrip("*")] for t in o.forms[0]), "float64") for o in contract.operands}
+        return {
+            o.name: TensorSpec(tuple(sizes[t.lstrip("*")] for t in o.forms[0]), "float64") for o in contract.operands
+        }
 
     example.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [inspect.Parameter(letter, inspect.Parameter.KEYWORD_ONLY) for letter in letters]
@@ -171,4 +173,3 @@ def _plain(x: Any) -> Any:
     if isinstance(x, Pair):
         return complex(float(x.re), float(x.im))
     return float(x) if isinstance(x, Num) else getattr(x, "value", x)
-
