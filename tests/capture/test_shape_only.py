@@ -245,3 +245,18 @@ def test_a_result_whose_shape_is_a_value_is_refused(function: object) -> None:
 def test_something_that_is_no_model_is_refused() -> None:
     with pytest.raises(UsageError, match="expected a model, a function or a target name to count, got int"):
         flopscan.count(3, (1,))  # type: ignore[arg-type]
+
+
+def test_a_mask_that_is_known_selects_what_it_selects() -> None:
+    def pick(x: Tensor) -> Tensor:
+        keep = torch.arange(6) % 2 == 0
+        return x[keep] @ x[keep].T
+
+    assert flopscan.count(pick, (6, 5)).macs == 3 * 3 * 5
+
+
+def test_integer_indices_need_no_values() -> None:
+    def gather(x: Tensor, where: Tensor) -> Tensor:
+        return x[where.argsort()] @ x.T
+
+    assert flopscan.count(gather, (6, 5), (6,)).macs == 6 * 6 * 5

@@ -219,6 +219,8 @@ class ShapeEngine(TorchDispatchMode):
         tensors = _tensors(args, kwargs)
         known = bool(tensors) and all(shadow.value(t) is not None for t in tensors) and not operator.random
         if operator.dynamic:
+            if not known and operator.name == "aten::index":
+                return self._index(func, operator, args)
             if not known:
                 raise DataDependentError(f"the shape of the result of {operator.name} depends on values")
             output = _shadowed(func(*shadow.real_tree(args), **_on_cpu(shadow.real_tree(kwargs))))
@@ -229,6 +231,19 @@ class ShapeEngine(TorchDispatchMode):
                 shadow.forget(tensor)
         self.record(self._intern(func, operator, args, kwargs, output))
         return output
+
+    def _index(self, func: Any, operator: Operator, args: Any) -> Any:
+        """``x[i, mask]``: a mask whose values are known stands for the positions that it selects."""
+        indices: list[Any] = []
+        for index in args[1]:
+            if index is None or index.dtype not in (torch.bool, torch.uint8):
+                indices.append(index)
+                continue
+            real = shadow.value(index)
+            if real is None:
+                raise DataDependentError("the shape of the result of indexing by a mask depends on values")
+            indices += [_shadowed(positions) for positions in real.nonzero(as_tuple=True)]
+        return self._compute(func, operator, (args[0], indices), {})
 
     def _higher_order(self, func: Any, args: Any, kwargs: Any) -> Any:
         from flopscan.capture import control

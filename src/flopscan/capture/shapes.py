@@ -151,6 +151,22 @@ def _product(name: str, args: Any, kwargs: Any) -> Answer:
     return (size, contiguous(size), a.dtype) if a.dtype is b.dtype else None
 
 
+def _grouped_product(name: str, args: Any, kwargs: Any) -> Answer:
+    """The meta kernel takes bfloat16 alone, though a CPU runs every dtype."""
+    a, b = args[:2]
+    offsets = args[2] if len(args) > 2 else kwargs.get("offs")
+    if a.shape[-1] != b.shape[-2] or a.dtype is not b.dtype:
+        return None
+    if a.dim() == b.dim() == 2:  # groups along the summed axis
+        size = (offsets.shape[0], a.shape[0], b.shape[1]) if offsets is not None else None
+    elif a.dim() == b.dim() == 3:
+        size = (a.shape[0], a.shape[1], b.shape[2]) if a.shape[0] == b.shape[0] else None
+    else:
+        size = (a.shape[-2], b.shape[-1])
+    dtype = kwargs.get("out_dtype") or (args[4] if len(args) > 4 else None) or a.dtype
+    return None if size is None else (torch.Size(size), contiguous(size), dtype)
+
+
 def _fits(shape: Sequence[int], size: Sequence[int]) -> bool:
     return len(shape) <= len(size) and all(n in (1, m) for n, m in zip(reversed(shape), reversed(size), strict=False))
 
@@ -327,6 +343,7 @@ def _embedding(name: str, args: Any, kwargs: Any) -> Answer:
 _ANSWERS: dict[str, Callable[[str, Any, Any], Answer]] = {
     **dict.fromkeys(_SAME | _PROMOTE | _COMPARE | _BACKWARD | {"where"}, _elementwise),
     **dict.fromkeys(("mm", "addmm", "bmm", "baddbmm"), _product),
+    "_grouped_mm": _grouped_product,
     "convolution": _convolution,
     "native_batch_norm": _batch_norm,
     "native_layer_norm": _layer_norm,

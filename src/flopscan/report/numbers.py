@@ -16,11 +16,12 @@ def si(value: int) -> str:
     size = abs(value)
     if size < 1000:
         return str(value)
-    power = min((len(str(size)) - 1) // 3, len(_LETTERS) - 1)
-    for p, decimals in ((p, d) for p in (power, power + 1) for d in (3, 2, 1)):
+    last = len(_LETTERS) - 1
+    power = min((len(str(size)) - 1) // 3, last)
+    for p, decimals in ((p, d) for p in range(power, min(power + 1, last) + 1) for d in (3, 2, 1)):
         unit = 1000**p
         scaled = (2 * size * 10**decimals + unit) // (2 * unit)  # rounded half up, in integers
-        if scaled < 10_000 or p == len(_LETTERS) - 1:
+        if scaled < 10_000:
             break
     digits = f"{scaled:0{decimals + 1}d}"
     return f"{'-' * (value < 0)}{digits[:-decimals]}.{digits[-decimals:]} {_LETTERS[p]}"
@@ -36,6 +37,8 @@ def percent(part: int, whole: int) -> str:
     """The share of ``part`` in ``whole``: two decimals below ten percent, one above."""
     if not whole:
         return "-"
+    if not part:
+        return "0%"
     share = 100 * part / whole
     if 0 < share < 0.005:
         return "<0.01%"

@@ -17,6 +17,7 @@ from flopscan.report.report import Row as Counted
 
 NARROWEST = 44
 VIEWS = ("module", "operator", "line")
+PHASES = ("forward", "backward", "recompute", "optimizer")
 _OPERATORS_BELOW_A_TREE = 12
 
 
@@ -45,39 +46,39 @@ def headline(report: Report, width: int) -> list[Line]:
     inputs = report.ledger.trace.origin.get("inputs", [])
     if inputs:
         lines += wrap(", ".join(inputs), width, style="dim")
-    least = " (at least)" if report.uncounted else ""
-    executed = report.executed_flops
-    rows = [
-        (f"FLOPs{least}", si(report.flops), exact(report.flops)),
-        (f"MACs{least}", si(report.macs), exact(report.macs)),
-        (f"exp, log, trig{least}", si(report.transcendentals), exact(report.transcendentals)),
-        (f"bytes moved{least}", *_bytes(report.bytes_read + report.bytes_written)),
-        ("parameters", si(report.params), exact(report.params)),
+    counted = [
+        ("FLOPs", int(report.flops), ""),
+        ("MACs", int(report.macs), ""),
+        ("exp, log, trig", report.transcendentals, ""),
+        ("bytes moved", report.bytes_read + report.bytes_written, "B"),
     ]
-    if executed != report.flops:
-        rows.insert(1, (f"  as executed{least}", si(executed), exact(executed)))
+    if report.executed_flops != report.flops:
+        counted.insert(1, ("  as executed", int(report.executed_flops), ""))
+    least = "≥" if report.uncounted else ""
+    rows = [(label, least + _short(value, unit), least + exact(value)) for label, value, unit in counted]
+    rows.append(("parameters", _short(report.params, ""), exact(report.params)))
     lines += [[("", "")], *_totals(rows, width)]
     for convention in _others(report):
         lines += wrap(_under(report.using(convention)), width, indent="  ", style="cyan")
     return lines
 
 
-def _bytes(amount: int) -> tuple[str, str]:
-    text = si(amount)
-    return f"{text}B" if text[-1].isalpha() else f"{text} B", exact(amount)
+def _short(value: int, unit: str) -> str:
+    text = si(value)
+    return f"{text}{unit}" if text[-1].isalpha() else f"{text} {unit}".rstrip()
 
 
 def _totals(rows: Sequence[tuple[str, str, str]], width: int) -> list[Line]:
-    """Label, short number, all digits; the short one leaves first where the width is small."""
+    """Label, short number, all digits: the short one leaves where there is no room, then each gets its own line."""
     label, short, whole = (max(len(row[i]) for row in rows) for i in range(3))
-    both = label + 2 + short + 2 + whole <= width
     lines: list[Line] = []
     for name, brief, digits in rows:
-        if both:
+        if label + 2 + short + 2 + whole <= width:
             lines.append([(f"{name:<{label}}  ", ""), (f"{brief:>{short}}", "bold"), (f"  {digits:>{whole}}", "")])
+        elif label + 2 + whole <= width:
+            lines.append([(f"{name:<{label}}  ", ""), (f"{digits:>{whole}}", "bold")])
         else:
-            gap = max(2, width - len(name) - len(digits))
-            lines.append([(name + " " * min(gap, label + 2 + whole - len(name) - len(digits)), ""), (digits, "bold")])
+            lines += [[(name, "")], [(f"{digits:>{min(width, whole + 2)}}", "bold")]]
     return lines
 
 
@@ -98,21 +99,34 @@ def _under(report: Report) -> str:
 
 
 def _phases(report: Report, width: int) -> list[Line]:
+    """A row per phase in the order in which they run; nothing where there is only one."""
     rows = report.by_phase()
-    return _counted(report, "phase", rows.values(), width) if len(rows) > 1 else []
+    order = [*filter(rows.__contains__, PHASES), *(name for name in rows if name not in PHASES)]
+    return _counted(report, "phase", [rows[name] for name in order], width) if len(rows) > 1 else []
 
 
 def _main(report: Report, width: int, depth: int | None, by: str) -> list[list[Line]]:
     if by == "line":
-        rows = report.by_line()
-        if not rows:
-            raise UsageError(
-                "this count has no source lines; count with --by line, trace with --lines, or pass lines=True"
-            )
-        return [_counted(report, "source line", rows.values(), width)]
+        return [_lines(report, width)]
     if by == "operator":
         return [_operators(report, width, None)]
     return [_modules(report, width, depth), _operators(report, width, _OPERATORS_BELOW_A_TREE)]
+
+
+def _lines(report: Report, width: int) -> list[Line]:
+    """The source lines that cost something; how many do not."""
+    rows = list(report.by_line().values())
+    if not rows:
+        raise UsageError("this count has no source lines; count with --by line, trace with --lines, or pass lines=True")
+    shown = [row for row in rows if _costs(row)]
+    lines = _counted(report, "source line", shown, width)
+    idle = len(rows) - len(shown)
+    text = f"free of arithmetic and of bytes: {idle} more line{'s' * (idle > 1)}"
+    return lines + (wrap(text, width, indent="  ", style="dim") if idle else [])
+
+
+def _costs(row: Counted) -> bool:
+    return bool(row.value or row.uncounted or any(row.cost.values()))
 
 
 def _modules(report: Report, width: int, depth: int | None) -> list[Line]:
@@ -135,7 +149,7 @@ def _modules(report: Report, width: int, depth: int | None) -> list[Line]:
 def _operators(report: Report, width: int, most: int | None) -> list[Line]:
     """The operators that cost something, at least the uncounted; the others in one sentence."""
     rows = list(report.by_operator().values())
-    shown = [row for row in rows if row.value or row.uncounted or any(row.cost.values())]
+    shown = [row for row in rows if _costs(row)]
     idle = [row for row in rows if row not in shown]
     rest: list[Counted] = []
     if most is not None and len(shown) > most:
@@ -154,19 +168,27 @@ def _counted(
 ) -> list[Line]:
     """A table with one line per row, and one for all of ``rest``."""
     lines = [
-        Row(((row.name, ""), exact(row.calls), *_cells(report, row)), "red" if row.uncounted else "") for row in rows
+        Row((_name(title, row), exact(row.calls), *_cells(report, row)), "red" if row.uncounted else "") for row in rows
     ]
     if rest:
         others = Counted(
-            f"({len(rest)} others; --by {title} lists them)",
+            f"({len(rest)} more)",
             sum(row.value for row in rest),
             sum((row.cost for row in rest[1:]), rest[0].cost),
             sum(row.calls for row in rest),
         )
-        lines.append(Row(((others.name, ""), exact(others.calls), *_cells(report, others)), "dim"))
+        lines.append(Row(((others.name, f"--by {title} lists all"), exact(others.calls), *_cells(report, others)), "dim"))
     first, *numbers = _columns(report, title)
     shown, left = table([first, Column("calls", rank=2), *numbers], lines, width)
     return shown + _left(left, width)
+
+
+def _name(title: str, row: Counted) -> tuple[str, str]:
+    """The name and its remark; of a source line the function is the remark, so that the line's number stays whole."""
+    if title != "source line":
+        return row.name, ""
+    place, _, function = row.name.rpartition(" ")
+    return (place, function) if ":" in place else (row.name, "")
 
 
 def _columns(report: Report, title: str, *, bar: bool = False) -> list[Column]:
@@ -206,7 +228,7 @@ def _uncounted(report: Report, width: int) -> list[Line]:
     missing = report.uncounted
     if not missing:
         return [[("not counted: nothing", "green")]]
-    lines: list[Line] = [[("not counted:", "bold red")]]
+    lines = wrap("not counted, so that a sum with ≥ is the least it can be:", width, style="bold red")
     for row in missing:
         lines += wrap(f"  {row.op} x{row.count:,}: {row.reason}", width, indent="    ", style="red")
         lines += wrap(f"    on {_some(row.shapes)}", width, indent="      ")

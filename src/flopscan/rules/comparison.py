@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 from flopscan.core.cost import Cost
-from flopscan.core.tally import Pair, Truth, maximum, minimum, select, special
+from flopscan.core.tally import Array, Pair, Truth, maximum, minimum, select, special
 from flopscan.core.trace import TensorSpec
 from flopscan.rules import pointwise, rule
 from flopscan.rules.elementwise import clamped, rounded
@@ -22,7 +22,7 @@ def _integers(*names: str) -> Any:
 
 def _equal(x: Any, y: Any) -> Truth:
     if not isinstance(x, Pair) and not isinstance(y, Pair):
-        return x == y  # type: ignore[no-any-return]
+        return x == y
     x, y = Pair.of(x), Pair.of(y)
     same = [a == (0.0 if b is None else b) for a, b in ((x.re, y.re), (x.im, y.im))]
     return Truth(all(same))
@@ -102,10 +102,10 @@ def heaviside(self: Any, values: Any) -> Any:
 
 @pointwise(
     "aten::clamp",
-    example=lambda m, n, min=(0.4, None), max=(0.6, TensorSpec((1,), "float64")): {
+    example=lambda m, n, min=(0.4, None), max=(0.6, "tensor"): {
         "self": TensorSpec((m, n), "float64"),
-        "min": TensorSpec((1,), "float64") if min and isinstance(max, TensorSpec) else min,
-        "max": max,
+        "min": TensorSpec((1,), "float64") if min and max == "tensor" else min,
+        "max": TensorSpec((n,), "float64") if max == "tensor" else max,
     },
 )
 def clamp(self: Any, min: Any = None, max: Any = None) -> Any:
@@ -138,13 +138,18 @@ def round_(self: Any, decimals: Any = 0) -> Any:
     return rounded(round, self) if decimals == 0 else rounded(round, self * 10.0**decimals) / 10.0**decimals
 
 
+def _member(x: Any, candidates: Array) -> bool:
+    found = [bool(x == y) for y in candidates.data]  # all of them, so that the count does not depend on the data
+    return any(found)
+
+
 @rule(
     "aten::isin",
     sizes=lambda call: {
         "n": call["elements"].numel if "elements" in call.args else 1,
         "k": call["test_elements"].numel if "test_elements" in call.args else 1,
     },
-    reference=lambda elements, test_elements: elements.map(lambda x: any([x == y for y in test_elements.data])),
+    reference=lambda elements, test_elements: elements.map(lambda x: _member(x, test_elements)),
     example=lambda m, n: {"elements": TensorSpec((m,), "float64"), "test_elements": TensorSpec((n,), "float64")},
 )
 def isin(n: Any, k: Any) -> Cost:

@@ -94,7 +94,9 @@ def mul(self: Any, other: Any) -> Any:
 def div(self: Any, other: Any, rounding_mode: Any = None) -> Any:
     """One division, and a rounding where ``rounding_mode`` asks for it."""
     quotient = self / other
-    return quotient if rounding_mode is None else rounded(math.floor if rounding_mode == "floor" else math.trunc, quotient)
+    if rounding_mode is None:
+        return quotient
+    return rounded(math.floor if rounding_mode == "floor" else math.trunc, quotient)
 
 
 def rounded(how: Any, x: Any) -> Any:
@@ -151,8 +153,8 @@ def raised(x: Any, p: Any) -> Any:
 
 @pointwise(
     "aten::pow",
-    example=lambda m, n, base=(2, TensorSpec((2, 1))), exponent=(2, 3, 7, 1, 0, -1, -2, 0.5, -0.5, 2.5, 0.3, None): {
-        "self": 2.0 if base == 2 and exponent is None else TensorSpec((m, n), "float64"),
+    example=lambda m, n, base=(2.0, None), exponent=(2, 3, 7, 1, 0, -1, -2, 0.5, -0.5, 2.5, 0.3, None): {
+        "self": base if base and exponent is None else TensorSpec((m, n), "float64"),
         "exponent": TensorSpec((n,), "float64") if exponent is None else exponent,
     },
 )
@@ -163,6 +165,7 @@ def pow(self: Any, exponent: Any) -> Any:
     return raised(self, exponent)
 
 
+atan2 = special("trig", math.atan2)
 _unary("neg", lambda x: -x)
 _unary("abs", abs)
 _unary("_conj_physical", lambda x: Pair(x.re, -x.im) if isinstance(x, Pair) else x)
@@ -193,7 +196,6 @@ _unary("rad2deg", lambda x: x * (180.0 / math.pi))
 
 pointwise("aten::atan2")(lambda self, other: atan2(self, other))
 pointwise("aten::copysign")(lambda self, other: self)  # a sign flip
-atan2 = special("trig", math.atan2)
 
 
 @pointwise("aten::log", example=lambda m, n, dtype=_M_N: {"self": TensorSpec((m, n), dtype)})
@@ -283,9 +285,7 @@ def sinc(self: Any) -> Any:
     return select(self == 0, 1.0, sin(x) / x)
 
 
-@pointwise(
-    "aten::logit", example=lambda m, n, eps=(None, 0.3): {"self": TensorSpec((m, n), "float64"), "eps": eps}
-)
+@pointwise("aten::logit", example=lambda m, n, eps=(None, 0.3): {"self": TensorSpec((m, n), "float64"), "eps": eps})
 def logit(self: Any, eps: Any = None) -> Any:
     """``log(x / (1 - x))``, of x clamped to [eps, 1 - eps] where ``eps`` is given."""
     x = self if eps is None else clamped(self, eps, 1.0 - eps)
