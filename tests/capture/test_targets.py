@@ -109,7 +109,9 @@ def test_unknown_names() -> None:
     assert said("vmamba_tny").endswith(f"? (or one of the forms {forms})")
     zoo = ", ".join(targets.names())
     assert said("resnet50") == f"there is no target 'resnet50'; expected {zoo}, or one of the forms {forms}"
-    assert said("net.py") == "net.py names no factory; write net.py:NAME with the function or class that makes the model"
+    assert (
+        said("net.py") == "net.py names no factory; write net.py:NAME with the function or class that makes the model"
+    )
 
 
 @pytest.mark.parametrize("place", ["net_of_the_test.py", "net_of_the_test", "./net_of_the_test.py"])
@@ -129,7 +131,7 @@ def test_a_file_with_the_name_of_a_loaded_module_leaves_that_module(folder: Path
 
 
 def test_factories_that_are_not_there(folder: Path) -> None:
-    assert said("net_of_the_test.py:Nett") == "net_of_the_test.py has no 'Nett'; did you mean Net?"
+    assert said("net_of_the_test.py:Nett") == "net_of_the_test.py has no 'Nett'; did you mean Net or text?"
     assert said("net_of_the_test:Net.foo").startswith("net_of_the_test has no 'Net.foo'; did you mean ")
     assert said("nowhere.py:f") == "there is no file nowhere.py; expected a target such as path/to/file.py:factory"
     assert said("nowhere.at_all:f") == (
@@ -144,7 +146,7 @@ def test_factories_that_are_not_there(folder: Path) -> None:
 
 def test_arguments_that_a_factory_does_not_take(folder: Path) -> None:
     assert re.fullmatch(
-        r"net_of_the_test:Net does not take these arguments \(depth=1\): .*unexpected keyword argument 'depth'; see --arg",
+        r"net_of_the_test:Net does not take these arguments \(depth=1\): .*unexpected keyword .* 'depth'; see --arg",
         said("net_of_the_test:Net", depth=1),
     )
 
@@ -164,9 +166,7 @@ def test_a_file_that_cannot_be_imported_leaves_nothing_behind(folder: Path, plac
     path, modules = list(sys.path), set(sys.modules)
     with pytest.raises(FlopscanError) as raised:
         build(f"{place}:f")
-    assert str(raised.value) == (
-        f"cannot import {place}: ModuleNotFoundError: No module named 'not_there_at_all'"
-    )
+    assert str(raised.value) == (f"cannot import {place}: ModuleNotFoundError: No module named 'not_there_at_all'")
     assert sys.path == path and set(sys.modules) == modules
 
 
@@ -191,7 +191,11 @@ def package(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ModuleType]:
 
 @pytest.mark.parametrize(
     ("name", "package_name", "extra"),
-    [("timm:resnet50", "timm", "timm"), ("torchvision:resnet50", "torchvision", "torchvision"), ("hf:gpt2", "transformers", "hf")],
+    [
+        ("timm:resnet50", "timm", "timm"),
+        ("torchvision:resnet50", "torchvision", "torchvision"),
+        ("hf:gpt2", "transformers", "hf"),
+    ],
 )
 def test_a_package_that_is_not_installed(
     name: str, package_name: str, extra: str, monkeypatch: pytest.MonkeyPatch
@@ -274,9 +278,9 @@ EXPECTED = (
         (["x="], f"--input 'x=': it has no shape; {EXPECTED}"),
         (["1 x=1x3"], "--input '1 x=1x3': '1 x' is not the name of an argument; write name=1x3x224x224"),
         (["x=1", "x=2"], "--input x is given twice; keep one"),
-        (["1x3:float"], "--input '1x3:float': 'float' is not a dtype of torch; did you mean float64 or float32 or float16?"),
-        (["1:xyz"], "--input '1:xyz': 'xyz' is not a dtype of torch; did you mean float32 or float16 or bfloat16 or float64"
-                    " or int64?"),
+        (["1:float"], "--input '1:float': 'float' is not a dtype of torch; did you mean float64 or float32 or float16?"),
+        (["1:xyz"], "--input '1:xyz': 'xyz' is not a dtype of torch; did you mean float32 or float16 or bfloat16 or"
+                    " float64 or int64?"),
     ],
 )  # fmt: skip
 def test_wrong_inputs(texts: list[str], text: str) -> None:

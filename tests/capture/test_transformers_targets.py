@@ -25,7 +25,12 @@ def build(name: str, **options: Any) -> targets.Target:
     ("name", "options", "model", "inputs"),
     [
         ("gpt2", {"n_layer": 1}, "GPT2LMHeadModel", TOKENS),
-        ("gpt2", {"num_hidden_layers": 1, "n_positions": 64}, "GPT2LMHeadModel", {"input_ids": TensorSpec((1, 64), "int64")}),
+        (
+            "gpt2",
+            {"num_hidden_layers": 1, "n_positions": 64},
+            "GPT2LMHeadModel",
+            {"input_ids": TensorSpec((1, 64), "int64")},
+        ),
         ("llama", SMALL, "LlamaForCausalLM", TOKENS),
         ("mamba", {"num_hidden_layers": 1}, "MambaForCausalLM", TOKENS),
         ("bert", SMALL, "BertForMaskedLM", TOKENS),
@@ -70,5 +75,7 @@ def test_a_name_that_is_no_type_where_there_is_no_network(monkeypatch: pytest.Mo
     with pytest.raises(UsageError) as raised:
         build("hf:gpt22")
     text = str(raised.value)
-    assert text.startswith(f"'gpt22' is no model type of transformers {transformers.__version__} and no folder here, and")
+    assert text.startswith(
+        f"'gpt22' is no model type of transformers {transformers.__version__} and no folder here, and"
+    )
     assert "the hub cannot be reached; did you mean gpt2 or " in text

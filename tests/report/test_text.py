@@ -77,7 +77,8 @@ def test_short_numbers_are_right_within_half_of_their_last_digit(value: int) -> 
 
 
 @pytest.mark.parametrize(
-    ("part", "share"), [(0, "0%"), (49, "<0.01%"), (50, "0.01%"), (99_949, "9.99%"), (99_950, "10.0%"), (10**6, "100.0%")]
+    ("part", "share"),
+    [(0, "0%"), (49, "<0.01%"), (50, "0.01%"), (99_949, "9.99%"), (99_950, "10.0%"), (10**6, "100.0%")],
 )
 def test_shares(part: int, share: str) -> None:
     assert percent(part, 10**6) == share
@@ -159,9 +160,8 @@ def test_depth_says_how_deep_the_tree_goes() -> None:
 def test_what_is_not_counted_is_listed_and_sums_are_at_least() -> None:
     shown = text.render(report(known=False), width=100)
     assert "FLOPs            ≥12.00 G  ≥12,000,000,000\n" in shown
-    assert (
-        "not counted, so that a sum with ≥ is the least it can be:\n  aten::mystery x2: no rule for this operator\n    on 2x3 -> 2x3\n    in head\n" in shown
-    )
+    assert "not counted, so that a sum with ≥ is the least it can be:\n  aten::mystery x2: no rule for this op" in shown
+    assert "for this operator\n    on 2x3 -> 2x3\n    in head\n" in shown
     assert re.search(r"\(model\) +Net .*≥12.00 G", shown)
     assert re.search(r"aten::mystery +2 +\? +\? +\? +\? +\?", shown)
     whole = text.render(report(), width=100)
@@ -210,9 +210,9 @@ def test_lines_keep_their_numbers() -> None:
 
 
 def test_lines_that_were_not_recorded() -> None:
-    with pytest.raises(UsageError, match="^this count has no source lines; count with --by line, trace with --lines"):
+    with pytest.raises(UsageError, match=r"^this count has no source lines; count with --by line, trace with --lines"):
         text.render(report(), by="line")
-    with pytest.raises(UsageError, match="^cannot show a report by 'colour'; expected module, operator or line$"):
+    with pytest.raises(UsageError, match=r"^cannot show a report by 'colour'; expected module, operator or line$"):
         text.render(report(), by="colour")
 
 
@@ -254,10 +254,12 @@ def test_a_path_that_cannot_be_written_is_refused_before(tmp_path) -> None:  # t
     with pytest.raises(UsageError, match=r"expected a name that ends in"):
         formats.check(".json")
     missing = tmp_path / "no" / "a.json"
-    with pytest.raises(UsageError, match=f"^cannot write {missing}: there is no folder {missing.parent}; make it first$"):
+    with pytest.raises(
+        UsageError, match=f"^cannot write {missing}: there is no folder {missing.parent}; make it first$"
+    ):
         formats.check(missing)
     (tmp_path / "b.txt").mkdir()
-    with pytest.raises(UsageError, match="it is a folder; give the name of a file$"):
+    with pytest.raises(UsageError, match=r"it is a folder; give the name of a file$"):
         formats.check(tmp_path / "b.txt")
 
 
@@ -273,6 +275,8 @@ def test_a_failed_write_leaves_the_old_file_and_no_partial_one(tmp_path, monkeyp
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(FlopscanError, match=f"^cannot write {path}: No space left on device; choose a path that can be"):
+    with pytest.raises(
+        FlopscanError, match=f"^cannot write {path}: No space left on device; choose a path that can be"
+    ):
         report().save(path)
     assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["a.json"]

@@ -6,6 +6,7 @@ import difflib
 import importlib
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from types import ModuleType
 from typing import Any
 
 from flopscan.errors import FlopscanError, UsageError
+
+_ARGUMENTS = re.compile(r"unexpected keyword argument|required .*argument")
 
 
 def build(name: str, options: Mapping[str, Any]) -> Callable[..., Any]:
@@ -41,7 +44,7 @@ def made(name: str, factory: Callable[..., Any], options: Mapping[str, Any]) -> 
         raise
     except Exception as error:
         text = " ".join(str(error).split())
-        if isinstance(error, TypeError) and ("unexpected keyword" in text or "required" in text and "argument" in text):
+        if isinstance(error, TypeError) and _ARGUMENTS.search(text):
             raise UsageError(f"{name} does not take these arguments ({given or 'none'}): {text}; see --arg") from error
         call = f"{name} with {given}" if given else name
         raise FlopscanError(f"cannot make {call}: {type(error).__name__}: {text}") from error

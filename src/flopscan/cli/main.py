@@ -72,7 +72,7 @@ def _usage(error: click.ClickException) -> str:
     """The parser's own sentence, and where the right usage is."""
     context = getattr(error, "ctx", None)
     text = error.format_message().rstrip(".")
-    return f"{text[:1].lower()}{text[1:]}; see {context.command_path if context else 'flopscan'} --help"
+    return f"{text[:1].lower()}{text[1:]} (see {context.command_path if context else 'flopscan'} --help)"
 
 
 def _warn(otherwise: Any, message: Any, category: Any, *where: Any, **more: Any) -> None:

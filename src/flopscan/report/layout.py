@@ -16,6 +16,7 @@ Line = list[Piece]
 GAP = 2
 KEEP = "\u00a0"
 _BAR = (6, 20)
+_SHORTEST_REMARK = 6
 
 
 @dataclass(frozen=True)
@@ -126,9 +127,13 @@ def _line(columns: Sequence[Column], shown: Sequence[int], widths: Sequence[int]
 
 
 def _name(text: str, remark: str, width: int, label: int, style: str) -> Line:
-    """A label and its remark in ``width``; the remark goes before the label is shortened."""
+    """A label and its remark in ``width``; the remark shortens first, and goes before the label shortens."""
     whole = _joined(f"{text:<{label}}", remark)
-    if len(whole) > width:
+    spare = width - len(text) - GAP
+    if len(whole) > width and spare >= _SHORTEST_REMARK:
+        remark = middle(remark, spare)
+        whole = _joined(text, remark)
+    elif len(whole) > width:
         return [(f"{middle(text, width):<{width}}", style)]
     start = len(whole) - len(remark)
     return [(whole[:start], style), (f"{remark:<{width - start}}", style or "dim")]

@@ -177,7 +177,9 @@ def _counted(
             sum((row.cost for row in rest[1:]), rest[0].cost),
             sum(row.calls for row in rest),
         )
-        lines.append(Row(((others.name, f"--by {title} lists all"), exact(others.calls), *_cells(report, others)), "dim"))
+        lines.append(
+            Row(((others.name, f"--by {title} lists all"), exact(others.calls), *_cells(report, others)), "dim")
+        )
     first, *numbers = _columns(report, title)
     shown, left = table([first, Column("calls", rank=2), *numbers], lines, width)
     return shown + _left(left, width)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -80,7 +79,7 @@ def folded(step: Callable[[Any, Any], Any]) -> Callable[[list[Any]], Any]:
     return lambda values: functools.reduce(step, values)
 
 
-_DIMS = (None, 0, 1, -1, [0], [0, 1], [1, 2], [0, -1], [])
+_DIMS: Any = (None, 0, 1, -1, [0], [0, 1], [1, 2], [0, -1], [])
 _ONE = (None, 0, 1, 2, -1)
 _LINE = (0, 1, -1)
 
@@ -146,7 +145,10 @@ def _spread(finish: Callable[[Any, Any], Any]) -> Callable[..., Any]:
 def _example_var(
     m: int, n: int, dim: Any = (None, 0, 1, [0, 1], [1, 2]), correction: Any = (None, 0, 1, 0.5)
 ) -> dict[str, Any]:
-    options = {"dim": [dim] if isinstance(dim, int) else dim, **({} if correction is None else {"correction": correction})}
+    options = {
+        "dim": [dim] if isinstance(dim, int) else dim,
+        **({} if correction is None else {"correction": correction}),
+    }
     return {"self": TensorSpec((m + 1, n + 1, 2), "float64"), **options}
 
 
@@ -159,7 +161,10 @@ def var(n: Any, r: Any) -> Cost:
 
 @rule("aten::std", sizes=sizes, reference=_spread(lambda variance, _: sqrt(variance)), example=_example_var)
 @rule(
-    "aten::std_mean", sizes=sizes, reference=_spread(lambda variance, mean: (sqrt(variance), mean)), example=_example_var
+    "aten::std_mean",
+    sizes=sizes,
+    reference=_spread(lambda variance, mean: (sqrt(variance), mean)),
+    example=_example_var,
 )
 def std(n: Any, r: Any) -> Cost:
     """A variance and its square root."""
@@ -220,7 +225,7 @@ def aminmax(n: Any, r: Any) -> Cost:
     return Cost(cmp=2 * (n - r))
 
 
-def _truths(combine: Callable[[list[bool]], bool]) -> Callable[..., Array]:
+def _truths(combine: Callable[[list[bool]], Any]) -> Callable[..., Array]:
     return reduce_by(lambda values: combine([bool(x != 0) for x in values]))
 
 
@@ -232,9 +237,7 @@ def tested(n: Any) -> Cost:
     return Cost(cmp=n)
 
 
-@rule(
-    "aten::cumsum", sizes=lines_along, reference=scan_by(lambda x, y: x + y), example=_example(_LINE), complex=twice
-)
+@rule("aten::cumsum", sizes=lines_along, reference=scan_by(lambda x, y: x + y), example=_example(_LINE), complex=twice)
 def cumsum(n: Any, r: Any) -> Cost:
     """An addition for all but the first number of a line."""
     return Cost(add=n - r)
@@ -247,10 +250,16 @@ def cumprod(n: Any, r: Any) -> Cost:
 
 
 @rule(
-    "aten::cummax", sizes=lines_along, reference=lambda self, dim: (scan_by(maximum)(self, dim),), example=_example(_LINE)
+    "aten::cummax",
+    sizes=lines_along,
+    reference=lambda self, dim: (scan_by(maximum)(self, dim),),
+    example=_example(_LINE),
 )
 @rule(
-    "aten::cummin", sizes=lines_along, reference=lambda self, dim: (scan_by(minimum)(self, dim),), example=_example(_LINE)
+    "aten::cummin",
+    sizes=lines_along,
+    reference=lambda self, dim: (scan_by(minimum)(self, dim),),
+    example=_example(_LINE),
 )
 def cummax(n: Any, r: Any) -> Cost:
     """A comparison for all but the first number of a line."""
@@ -261,7 +270,13 @@ def _logaddexp(x: Any, y: Any) -> Any:
     return maximum(x, y) + log1p(exp(-abs(x - y)))
 
 
-@rule("aten::logcumsumexp", "aten::_logcumsumexp", sizes=lines_along, reference=scan_by(_logaddexp), example=_example(_LINE))
+@rule(
+    "aten::logcumsumexp",
+    "aten::_logcumsumexp",
+    sizes=lines_along,
+    reference=scan_by(_logaddexp),
+    example=_example(_LINE),
+)
 def logcumsumexp(n: Any, r: Any) -> Cost:
     """A logaddexp (1 cmp, 2 add, 2 exp) for all but the first number of a line."""
     return Cost(add=2, exp=2, cmp=1) * (n - r)

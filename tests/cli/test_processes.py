@@ -1,0 +1,57 @@
+"""What only a process of its own shows: what is imported, and a reader that goes away."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import flopscan
+from samples import make_ledger
+
+SOURCE = str(Path(flopscan.__file__).parents[1])
+WATCHED = (
+    "import sys; from flopscan.cli.main import main; code = main(sys.argv[1:]); print(*sys.modules, file=sys.stderr)"
+)
+
+
+def run(*arguments: str, code: str = WATCHED) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": SOURCE}
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], env=environment, text=True, capture_output=True, check=True
+    )
+
+
+def test_help_loads_neither_torch_nor_rich() -> None:
+    loaded = run("--help").stderr.split()
+    assert "flopscan.cli.main" in loaded and "torch" not in loaded and "rich" not in loaded
+
+
+def test_price_and_report_never_load_torch(tmp_path: Path) -> None:
+    make_ledger().trace.save(str(tmp_path / "a.trace.json"))
+    loaded = run("price", str(tmp_path / "a.trace.json"), "-o", str(tmp_path / "a.ledger.json")).stderr.split()
+    assert "flopscan.rules" in loaded and "torch" not in loaded
+    done = run("report", str(tmp_path / "a.ledger.json"), "--color", "always", "-o", str(tmp_path / "a.json"))
+    assert "torch" not in done.stderr.split() and "FLOPs" in done.stdout
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell pipe")
+def test_a_reader_that_goes_away_is_no_failure(tmp_path: Path) -> None:
+    make_ledger().save(str(tmp_path / "a.ledger.json"))
+    code = (
+        "import sys, time; from flopscan.cli.main import main; time.sleep(0.3);"
+        "code = main(sys.argv[1:]); print('ended', code, file=sys.stderr)"
+    )
+    environment = {**os.environ, "PYTHONPATH": SOURCE}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "report", str(tmp_path / "a.ledger.json")],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == "ended 0\n"
+    assert process.wait() == 0
+    process.stderr.close()

@@ -1,0 +1,83 @@
+"""Language models of transformers from their default configs, 1 x 128 tokens: derived totals, nothing uncounted."""
+
+from __future__ import annotations
+
+import pytest
+
+import flopscan
+
+pytest.importorskip("transformers")
+pytestmark = pytest.mark.peers
+
+TOKENS = 128
+PAIRS = TOKENS * (TOKENS + 1) // 2  # query-key pairs that a causal mask leaves
+
+
+def test_gpt2() -> None:
+    # 12 layers of 12 d^2 a token in the linears, 12 heads over the causal pairs, and the head of 50,257 words
+    d = 768
+    report = flopscan.count("hf:gpt2", strict=True)
+    assert report.macs == 12 * (12 * d * d * TOKENS + 12 * PAIRS * 2 * 64) + d * 50_257 * TOKENS
+    assert report.params == 124_439_808
+    assert report.ledger.executed().fma - report.macs == 12 * 12 * (TOKENS**2 - PAIRS) * 2 * 64
+
+
+def test_gpt2_on_a_cpu_is_the_same() -> None:
+    options = {"n_layer": 2, "n_embd": 64, "n_head": 4, "vocab_size": 100}
+    on_shapes = flopscan.count("hf:gpt2", options=options, strict=True)
+    for_real = flopscan.count("hf:gpt2", options=options, run=True, strict=True)
+    assert on_shapes.macs == for_real.macs
+    assert "flopscan::scaled_dot_product_attention" in for_real.by_operator()
+
+
+def test_llama() -> None:
+    # grouped heads: 4 of 16 query heads share one of 4 key heads; queries and outputs d*d, keys and values d*256
+    d, f, heads, size, kv = 1024, 2816, 16, 64, 4
+    options = {
+        "hidden_size": d, "intermediate_size": f, "num_hidden_layers": 3, "num_attention_heads": heads,
+        "num_key_value_heads": kv, "vocab_size": 1000, "head_dim": size,
+    }  # fmt: skip
+    layer = TOKENS * (2 * d * d + 2 * d * kv * size + 3 * d * f) + heads * PAIRS * 2 * size
+    assert flopscan.count("hf:llama", options=options, strict=True).macs == 3 * layer + TOKENS * d * 1000
+
+
+def test_bert() -> None:
+    # no causal mask: all pairs; the masked-word head has a transform of d*d
+    d = 768
+    report = flopscan.count("hf:bert", strict=True)
+    layer = 12 * d * d * TOKENS + 12 * TOKENS**2 * 2 * 64
+    assert report.macs == 12 * layer + TOKENS * (d * d + d * 30_522)
+
+
+def test_qwen2_moe() -> None:
+    # of 60 experts each token takes 4, and a shared one of 5,632; router 60, shared gate 1
+    d, layers, expert, shared, vocab = 2048, 2, 1408, 5632, 1000
+    options = {"num_hidden_layers": layers, "vocab_size": vocab}
+    report = flopscan.count("hf:qwen2_moe", options=options, strict=True)
+    attention = TOKENS * 4 * d * d + 16 * PAIRS * 2 * 128
+    mixture = TOKENS * (60 * d + 4 * 3 * d * expert + 3 * d * shared + d)
+    assert report.macs == layers * (attention + mixture) + TOKENS * d * vocab
+
+
+def test_mamba_by_its_slow_path_leaves_nothing_out() -> None:
+    options = {"num_hidden_layers": 2, "vocab_size": 1000}
+    report = flopscan.count("hf:mamba", options=options, strict=True)
+    # in_proj d*2D, x_proj D*(R+2N), dt_proj R*D, out_proj D*d a token; the read-out C*h is D*N a token
+    d, inner, rank, state = 768, 1536, 48, 16
+    linear = d * 2 * inner + inner * (rank + 2 * state) + rank * inner + inner * d
+    convolution = (TOKENS + 3) * inner * 4  # the padded causal convolution that the slow path runs
+    assert report.macs == 2 * (TOKENS * (linear + inner * state) + convolution) + TOKENS * d * 1000
+
+
+@pytest.mark.parametrize("target", ["hf:resnet", "hf:vit", "hf:swin", "hf:convnext", "hf:t5", "hf:mamba2", "hf:clip"])
+def test_nothing_is_uncounted_forward(target: str) -> None:
+    options = {"num_hidden_layers": 2} if target == "hf:mamba2" else {}
+    assert flopscan.count(target, options=options, strict=True).flops > 0
+
+
+@pytest.mark.parametrize("target", ["hf:resnet", "hf:vit", "hf:swin", "hf:gpt2", "hf:bert", "hf:llama"])
+def test_nothing_is_uncounted_in_training(target: str) -> None:
+    options = {"num_hidden_layers": 2} if target == "hf:llama" else {}
+    report = flopscan.count(target, options=options, backward=True, training=True)
+    assert report.uncounted == ()
+    assert report.by_phase()["backward"].macs >= 1.9 * report.by_phase()["forward"].macs
