@@ -108,7 +108,8 @@ TOOLS = (
 def silenced() -> Iterator[None]:
     """Inside, what the tools print, log and warn goes nowhere."""
     logging.disable(logging.CRITICAL)
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    sink = io.StringIO()
+    with warnings.catch_warnings(), contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
         warnings.simplefilter("ignore")
         yield
     logging.disable(logging.NOTSET)

@@ -1,6 +1,7 @@
 """What counting costs: flopscan and the other counters on the same models, in the same run. `make bench` runs this.
 
-Each measurement is a process of its own, forked once everything is imported; the model is built before the clock starts.
+Each measurement is a process of its own, forked once everything is imported, with the model built before the clock
+starts.
 Prints Markdown; --write saves it as benchmarks/RESULTS.md.
 """
 
@@ -23,17 +24,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import nets
-import peers
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import flopscan
+import nets
+import peers
 from flopscan.capture.build import without_weights
 from flopscan.models import vmamba
 from flopscan.ops.selective_scan import reference
@@ -43,6 +44,7 @@ OURS = "flopscan"
 FIRST = ": count, first"
 OUR_PARTS = (": build", FIRST, ": count, second")
 SLOW = 30.0  # seconds; what takes longer is measured once
+_FAKE = FakeTensorMode(allow_non_fake_inputs=True)
 BUILDING = 300.0  # seconds that a model may take to be built
 
 
@@ -65,6 +67,7 @@ class Sample:
     cpu: float
     peak: float
     total: float
+    on_meta: bool = False  # a tool for real tensors, on a model whose weights do not fit
 
 
 @dataclass
@@ -232,7 +235,7 @@ def _child(send: Any, case: Case, tool: peers.Tool | None) -> None:
         with peers.silenced(), torch.no_grad():
             send.send(_flopscan(send, case) if tool is None else _peer(send, case, tool))
     except Exception as error:
-        send.send(f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:160]}")
+        send.send(_sentence(error))
 
 
 def _flopscan(send: Any, case: Case) -> list[Sample]:
@@ -251,25 +254,49 @@ def _flopscan(send: Any, case: Case) -> list[Sample]:
     return [_sample(build), _sample(count), _sample(count)]
 
 
-def _peer(send: Any, case: Case, tool: peers.Tool) -> list[Sample]:
+def _peer(send: Any, case: Case, tool: peers.Tool) -> list[Sample] | str:
     try:
         count = tool.load()
     except ImportError as error:
-        return f"not installed ({error})"  # type: ignore[return-value]
+        return f"not installed ({error})"
     tensors = tool.tensors
-    if tensors == "real" and not _fits(case):
+    too_large = tensors == "real" and not _fits(case)
+    if too_large:
         if tool.package == "torch":
-            return "its weights do not fit in half of this machine's memory"  # type: ignore[return-value]
+            return "the weights do not fit in half of this machine's memory"
         tensors = "meta"
     with _tensors(tensors) as device:
         with contextlib.suppress(Exception):  # whatever the tool and torch import at the first count
             count(torch.nn.Linear(2, 2).eval(), {"input": torch.ones(2, 2, device=device)})
-        model = case.build().eval()
+    model = _built(case, tensors)
+    with _tensors(tensors) as device:
         name, sizes, dtype = case.input
         make = torch.zeros if dtype == "int64" else torch.randn
         inputs: Mapping[str, Any] = {name: make(sizes, dtype=getattr(torch, dtype), device=device)}
         send.send(None)
-        return [_sample(lambda: count(model, inputs))]
+        try:
+            return [replace(_sample(lambda: count(model, inputs)), on_meta=too_large)]
+        except Exception as error:
+            where = (
+                "on meta tensors, since the weights do not fit in half of this machine's memory: " if too_large else ""
+            )
+            return where + _sentence(error)
+
+
+def _sentence(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:160]}"
+
+
+def _built(case: Case, kind: str) -> Any:
+    """The model on this kind of tensors. Fake ones are swapped in: not every constructor runs on them."""
+    if kind != "fake":
+        with _tensors(kind):
+            return case.build().eval()
+    with without_weights():
+        model = case.build().eval()
+    torch.__future__.set_overwrite_module_params_on_conversion(True)
+    with _FAKE:
+        return model.to_empty(device="cpu")
 
 
 def _fits(case: Case) -> bool:
@@ -283,7 +310,7 @@ def _fits(case: Case) -> bool:
 def _tensors(kind: str) -> Iterator[str]:
     """Inside, models are built of this kind of tensors; gives the device for their inputs."""
     if kind == "fake":
-        with FakeTensorMode(allow_non_fake_inputs=True):
+        with _FAKE:
             yield "cpu"
     elif kind == "meta":
         with torch.device("meta"):
@@ -350,9 +377,10 @@ def _page(cases: Sequence[Case], columns: Sequence[str], cells: Mapping[tuple[st
         "# What counting costs",
         "",
         f"{_machine()}, one thread; {_versions()}; {datetime.date.today()}. Medians of {repeats}, but one run where it"
-        f" takes over {SLOW:.0f} s, each in a process of its own, after imports and with the model built. The other tools"
-        " have counted a linear layer before, so that nothing is imported under the clock; flopscan has counted nothing"
-        " before. Images are 1x3x224x224 float32, batches 1, without gradients.",
+        f" takes over {SLOW:.0f} s, each in a process of its own, after imports and with the model built. The others have"
+        " counted a linear layer before, so that nothing is imported under the clock; flopscan has counted nothing."
+        " Images are 1x3x224x224 float32, batches 1, without gradients. (meta): on meta tensors, since the weights do"
+        " not fit in half of this machine's memory.",
         "",
         f"`import flopscan` takes {1000 * seconds:.0f} ms above a bare interpreter and"
         f" {'loads' if torch_loaded else 'does not load'} torch.",
@@ -378,7 +406,8 @@ def _page(cases: Sequence[Case], columns: Sequence[str], cells: Mapping[tuple[st
 
 def _time(cell: Cell) -> str:
     if cell.samples:
-        return f"{cell.median('wall'):.3g} s, {cell.median('peak'):.0f} MiB"
+        meta = " (meta)" if cell.samples[0].on_meta else ""
+        return f"{cell.median('wall'):.3g} s, {cell.median('peak'):.0f} MiB{meta}"
     return f"> {cell.late:.0f} s" if cell.late else "-"
 
 

@@ -214,6 +214,15 @@ def test_a_package_that_is_not_installed(
     assert said(name) == text
 
 
+def test_a_package_that_is_broken(folder: Path) -> None:
+    (folder / "timm.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')\n")
+    sys.path.insert(0, str(folder))
+    assert said("timm:resnet50", FlopscanError) == (
+        "timm is installed but cannot be imported (RuntimeError: operator torchvision::nms does not exist); install the"
+        " build of it that fits your torch"
+    )
+
+
 def test_timm_models_bring_their_input(package: Callable[..., ModuleType]) -> None:
     def create_model(name: str, pretrained: bool = True, **options: Any) -> nn.Module:
         assert not pretrained and options.pop("in_chans", 3)
@@ -278,7 +287,8 @@ EXPECTED = (
         (["x="], f"--input 'x=': it has no shape; {EXPECTED}"),
         (["1 x=1x3"], "--input '1 x=1x3': '1 x' is not the name of an argument; write name=1x3x224x224"),
         (["x=1", "x=2"], "--input x is given twice; keep one"),
-        (["1:float"], "--input '1:float': 'float' is not a dtype of torch; did you mean float64 or float32 or float16?"),
+        (["1:bfloat"], "--input '1:bfloat': 'bfloat' is not a dtype of torch; did you mean bfloat16 or float64 or"
+                       " float32?"),
         (["1:xyz"], "--input '1:xyz': 'xyz' is not a dtype of torch; did you mean float32 or float16 or bfloat16 or"
                     " float64 or int64?"),
     ],

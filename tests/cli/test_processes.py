@@ -55,3 +55,23 @@ def test_a_reader_that_goes_away_is_no_failure(tmp_path: Path) -> None:
     assert process.stderr.read() == "ended 0\n"
     assert process.wait() == 0
     process.stderr.close()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a terminal of its own")
+def test_a_spinner_on_the_terminal_leaves_stdout_alone() -> None:
+    import pty
+
+    code = (
+        "import contextlib, sys, time; from flopscan.cli import progress; progress.PATIENCE = 0.01\n"
+        "with progress.progress('counting a net'), contextlib.redirect_stdout(sys.stderr): time.sleep(0.4)\n"
+        "print('the report')"
+    )
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "PYTHONPATH": SOURCE, "TERM": "xterm"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, stderr=theirs, check=True
+    )
+    os.close(theirs)
+    assert done.stdout == b"the report\n"
+    assert b"counting a net" in os.read(ours, 65536)
+    os.close(ours)

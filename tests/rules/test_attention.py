@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from proving import prove
 
 from flopscan import rules
 from flopscan.analysis import price
 from flopscan.capture import shape_only
 from flopscan.core.trace import Call, TensorSpec
 from flopscan.rules.attention import seen
+from proving import prove
 
 FORWARD, BACKWARD = "flopscan::scaled_dot_product_attention", "flopscan::scaled_dot_product_attention_backward"
 
@@ -77,12 +77,16 @@ def test_forward(case: dict[str, Any]) -> None:
     prove(FORWARD, operands, F.scaled_dot_product_attention(**_shared(operands)))
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
-@pytest.mark.parametrize("needs", [(1, 1, 1, 0), (1, 0, 0, 0), (0, 0, 1, 0), (0, 1, 0, 1), (1, 1, 1, 1)])
+def _gradients() -> list[Any]:
+    """Each case with the gradients that it can have: a mask's only where there is one that adds."""
+    wanted = [(1, 1, 1, 0), (1, 0, 0, 0), (0, 0, 1, 0), (0, 1, 0, 1), (1, 1, 1, 1)]
+    additive = [bool(case.get("mask")) and not case.get("boolean") for case in CASES]
+    return [(case, needs) for case, mask in zip(CASES, additive, strict=True) for needs in wanted if mask or not needs[3]]
+
+
+@pytest.mark.parametrize(("case", "needs"), _gradients(), ids=str)
 def test_backward(case: dict[str, Any], needs: tuple[int, ...]) -> None:
     operands = _operands(**case)
-    if needs[3] and (operands["attn_mask"] is None or case.get("boolean")):
-        pytest.skip("no mask to differentiate")
     names = ("query", "key", "value", "attn_mask")
     for name, need in zip(names, needs, strict=True):
         if need:
@@ -115,12 +119,16 @@ def _kernel(op: str, shape: tuple[int, ...], **settings: Any) -> Any:
     return rule.price(Call(op, operands, (spec,)))
 
 
-@pytest.mark.parametrize("op", sorted(op for op in rules.load() if "attention" in op and op.startswith("aten::_")))
+def _kernels() -> list[str]:
+    """Every attention operator of torch that has this formula."""
+    found = {op for op, rule in rules.load().items() if rule.cost.__module__ == "flopscan.rules.attention"}
+    return sorted(op for op in found if op.startswith("aten::_"))
+
+
+@pytest.mark.parametrize("op", _kernels())
 def test_every_kernel_counts_the_same(op: str) -> None:
     # 2 x 3 heads of 8 positions and 4 channels. Causal pairs: 6 * (1 + .. + 8) = 216 of 6 * 64 = 384; 48 rows.
     # Forward: 216 * (4 + 4) fma. Backward: 216 * 5 * 4 fma in five products, and 48 * 4 for delta.
-    if op in ("aten::_native_multi_head_attention", "aten::_triton_multi_head_attention"):
-        pytest.skip("a whole module")
     inside = op.startswith(("aten::_flash", "aten::_efficient"))
     settings = {"custom_mask_type": 1} if op.startswith("aten::_efficient") else {"is_causal": True}
     found = _kernel(op, (2, 8, 3, 4) if inside else (2, 3, 8, 4), **settings)

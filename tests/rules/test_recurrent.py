@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from proving import prove
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -16,6 +15,7 @@ from flopscan.capture import shape_only
 from flopscan.capture.operators import Operator, call_of
 from flopscan.core.cost import Cost
 from flopscan.core.trace import Call, TensorSpec
+from proving import prove
 
 KINDS = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn_tanh": nn.RNN, "rnn_relu": nn.RNN}
 

@@ -11,20 +11,27 @@ from typing import Any
 
 from flopscan.capture.factories import made
 from flopscan.core.trace import TensorSpec
-from flopscan.errors import UsageError
+from flopscan.errors import FlopscanError, UsageError
 
 Made = tuple[Any, tuple[Any, ...], dict[str, Any]]
 
 
 def needed(package: str, extra: str) -> ModuleType:
-    """The package, imported. Raises UsageError that names the extra to install."""
+    """The package, imported. Raises UsageError that names the extra to install, FlopscanError where it is broken."""
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
-        if error.name != package:
-            raise
-        text = f"{package} is not installed and this target needs it; install it: pip install 'flopscan[{extra}]'"
-        raise UsageError(text) from error
+        if error.name == package:
+            text = f"{package} is not installed and this target needs it; install it: pip install 'flopscan[{extra}]'"
+            raise UsageError(text) from error
+        raise FlopscanError(_broken(package, error)) from error
+    except Exception as error:
+        raise FlopscanError(_broken(package, error)) from error
+
+
+def _broken(package: str, error: Exception) -> str:
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"{package} is installed but cannot be imported ({text}); install the build of it that fits your torch"
 
 
 def near(name: str, known: Iterable[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,6 +25,7 @@ from flopscan.capture.shape_only import differentiate
 from flopscan.core.trace import Call, Trace
 
 ROUTE = "running"
+_VERSION = tuple(int(n) for n in torch.__version__.split(".")[:2])
 
 
 class RunningEngine(TorchDispatchMode):
@@ -118,6 +120,8 @@ class Counting:
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Counting:
+        if _VERSION < (2, 9):  # there a checkpoint imports the compiler when it is first used, which computes with tensors
+            importlib.import_module("torch._dynamo")
         with contextlib.ExitStack() as stack:
             stack.enter_context(self.attribution.watching())
             stack.enter_context(control.intercepted(self.engine))

@@ -42,8 +42,17 @@ def progress(text: str, *, plain: bool = True) -> Iterator[None]:
 
 
 def _spinner(text: str) -> Any:
+    """A spinner that leaves sys.stdout and sys.stderr alone: it starts in a thread, while others may redirect them."""
     from rich.console import Console
+    from rich.live import Live
+    from rich.spinner import Spinner
 
-    status = Console(stderr=True).status(text)
-    status.start()
-    return status
+    spinner = Live(
+        Spinner("dots", text, style="green"),
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+    spinner.start()
+    return spinner

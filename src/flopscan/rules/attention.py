@@ -20,7 +20,7 @@ from flopscan.rules import rule
 
 
 def seen(queries: int, keys: int, lower: int | None = None, upper: int | None = None) -> tuple[int, int]:
-    """The queries that see any key, and the pairs: query i sees the keys from i + lower to i + upper (None: no bound)."""
+    """The queries that see any key, and the pairs: query i sees keys i + lower to i + upper (None: no bound)."""
 
     def up_to(bound: int) -> int:
         """The sum over queries i of the keys from 0 to i + bound, where there are ``keys`` of them."""
@@ -113,7 +113,8 @@ def _bounds(call: Call, queries: int, keys: int) -> tuple[int | None, int | None
         left, right = call.get("window_size_left"), call.get("window_size_right")
         if call.get("is_causal"):
             right = 0
-        return tuple(None if w is None or w < 0 else end + sign * w for w, sign in ((left, -1), (right, 1)))  # type: ignore[return-value]
+        lower = None if left is None or left < 0 else end - left
+        return lower, None if right is None or right < 0 else end + right
     return None, 0 if call.get("is_causal") else None
 
 
@@ -203,7 +204,8 @@ def attention_backward(
 
     def accumulate(target: Array, start: tuple[int, ...], weight: Any, vector: Array) -> None:
         for c, x in enumerate(vector):
-            target[(*start, c)] = fma(weight, x, target[(*start, c)])
+            at = (*start, c)
+            target[at] = fma(weight, x, target[at])
 
     for b, h, i in itertools.product(*map(range, query.shape[:3])):
         g, q = grad_out[b, h, i], query[b, h, i]

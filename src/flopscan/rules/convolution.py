@@ -37,7 +37,7 @@ def _index(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
 def _taps(
     weight: Array, stride: list[int], padding: list[int], dilation: list[int], groups: int, out: tuple[int, ...]
 ) -> Iterator[tuple[int, int, int, tuple[int, ...], tuple[int, ...], tuple[int, ...]]]:
-    """Every step of a direct convolution: output channel, input channel, channel in its group, place out, tap, place in.
+    """Every step of a direct convolution: channel out, channel in, channel in its group, place out, tap, place in.
 
     ``out`` is the size of the strided side: the output, or the input of a transposed convolution.
     """
@@ -74,16 +74,15 @@ def _convolution(
     result = Array.make((input.shape[0], channels, *out), lambda b, c, *_: 0.0 if bias is None else bias[c])
     strided, dense = (input.shape[2:], out) if transposed else (out, input.shape[2:])
     for b in range(input.shape[0]):
-        for o, channel, _c, place, tap, at in _taps(weight, stride, padding, dilation, groups, strided):
+        for o, channel, c, place, tap, at in _taps(weight, stride, padding, dilation, groups, strided):
             inside = _inside(at, dense)
-            filtered = weight[(o, _c, *tap)]
+            one, other, here = (b, o, *place), (b, channel, *at), (o, c, *tap)
             if not transposed:
-                read = input[(b, channel, *at)] if inside else 0.0
-                result[(b, o, *place)] = fma(read, filtered, result[(b, o, *place)])
+                result[one] = fma(input[other] if inside else 0.0, weight[here], result[one])
             elif inside:
-                result[(b, channel, *at)] = fma(input[(b, o, *place)], filtered, result[(b, channel, *at)])
+                result[other] = fma(input[one], weight[here], result[other])
             else:
-                fma(input[(b, o, *place)], filtered, 0.0)  # falls outside: into the padding that is cut off
+                fma(input[one], weight[here], 0.0)  # falls outside: into the padding that is cut off
     return result
 
 
@@ -93,7 +92,8 @@ def _f64(*shape: int) -> TensorSpec:
 
 def _example(
     b: int, c: int, o: int, n: int, groups: Any = (1, 2, 3), k: Any = (1, 2, 3), stride: Any = (1, 2),
-    padding: Any = (0, 1), dilation: Any = (1, 2), transposed: Any = (False, True), rank: Any = (1, 1, 2), biased: Any = (True, False),
+    padding: Any = (0, 1), dilation: Any = (1, 2), transposed: Any = (False, True), rank: Any = (1, 1, 2),
+    biased: Any = (True, False),
 ) -> dict[str, Any]:  # fmt: skip
     b, c, o = 1 + b % 2, 1 + c % 2, 1 + o % 2
     size = n + dilation * (k - 1)
@@ -186,7 +186,7 @@ def _convolution_backward(
     if output_mask[2]:
         to_bias = Array.make(
             (grad_output.shape[1],),
-            lambda o: total(grad_output[(b, o, *p)] for b in range(input.shape[0]) for p in _index(out)),
+            lambda o: total(x for b in range(input.shape[0]) for x in grad_output[b, o].data),
         )
     return to_input if output_mask[0] else None, to_weight if output_mask[1] else None, to_bias
 
@@ -249,7 +249,7 @@ def im2col() -> Cost:
 
 
 def _covered(size: int, k: int, dilation: int, padding: int, stride: int) -> tuple[int, int]:
-    """How many taps of all the places along one axis fall inside, and how many positions at least one of them covers."""
+    """How many taps of all the places along one axis fall inside, and how many positions any of them covers."""
     places = (size + 2 * padding - dilation * (k - 1) - 1) // stride + 1
     hits = [at for y in range(places) for t in range(k) if 0 <= (at := y * stride - padding + t * dilation) < size]
     return len(hits), len(set(hits))
@@ -272,17 +272,18 @@ def _col2im(self: Array, output_size: Any, kernel_size: Any, dilation: Any, padd
     result: Array = Array.make((b, c, *output_size), lambda *_: 0.0)
     columns = self.reshape(b, c, *kernel_size, *places)
     for n, channel, u, v, y, x in _index(columns.shape):
-        at = (y * stride[0] - padding[0] + u * dilation[0], x * stride[1] - padding[1] + v * dilation[1])
-        if _inside(at, tuple(output_size)):
-            old = result[(n, channel, *at)]
+        row, column = y * stride[0] - padding[0] + u * dilation[0], x * stride[1] - padding[1] + v * dilation[1]
+        if _inside((row, column), tuple(output_size)):
+            old = result[n, channel, row, column]
             new = columns[n, channel, u, v, y, x]
-            result[(n, channel, *at)] = new if isinstance(old, float) else old + new
+            result[n, channel, row, column] = new if isinstance(old, float) else old + new
     return result
 
 
 def _example_col2im(
-    b: int, c: int, h: int, w: int, k: Any = (1, 2, 3), dilation: Any = (1, 2), padding: Any = (0, 1), stride: Any = (1, 2)
-) -> dict[str, Any]:
+    b: int, c: int, h: int, w: int, k: Any = (1, 2, 3), dilation: Any = (1, 2), padding: Any = (0, 1),
+    stride: Any = (1, 2),
+) -> dict[str, Any]:  # fmt: skip
     h, w = h + dilation * (k - 1), w + dilation * (k - 1)
     places = math.prod((n + 2 * padding - dilation * (k - 1) - 1) // stride + 1 for n in (h, w))
     settings = {"kernel_size": k, "dilation": dilation, "padding": padding, "stride": stride}

@@ -44,7 +44,7 @@ def _place(
     grid: Array, at: tuple[int, ...], sizes: tuple[int, ...], padding_mode: int, align_corners: bool
 ) -> list[Any]:
     """The coordinates of one place in elements of the input, in the order of its axes (the grid has x first)."""
-    found = [_pixel(grid[(*at, a)], sizes[-1 - a], align_corners) for a in range(len(sizes))][::-1]
+    found = [_pixel(x, sizes[-1 - a], align_corners) for a, x in enumerate(grid[at])][::-1]
     if padding_mode == BORDER:
         return [maximum(minimum(x, size - 1), 0) for x, size in zip(found, sizes, strict=True)]
     return found
@@ -76,25 +76,27 @@ def _inside(at: tuple[int, ...], sizes: tuple[int, ...]) -> bool:
     return all(0 <= x < size for x, size in zip(at, sizes, strict=True))
 
 
+def _read(plane: Array, at: tuple[int, ...]) -> Any:
+    return plane[at] if _inside(at, plane.shape) else 0.0
+
+
 def _grid_sample(input: Array, grid: Array, interpolation_mode: int, padding_mode: int, align_corners: bool) -> Array:
     sizes, places = input.shape[2:], grid.shape[1:-1]
     channels = range(input.shape[1])
     result: Array = Array.make((grid.shape[0], len(channels), *places), lambda *_: 0.0)
 
-    def read(b: int, c: int, at: tuple[int, ...]) -> Any:
-        return input[(b, c, *at)] if _inside(at, sizes) else 0.0
-
     for b, *p in itertools.product(range(grid.shape[0]), *map(range, places)):
         place = _place(grid, (b, *p), sizes, padding_mode, align_corners)
         if interpolation_mode == NEAREST:
             nearest = tuple(int(_round(x).value) for x in place)
-            values = [read(b, c, nearest) for c in channels]
+            values = [_read(input[b, c], nearest) for c in channels]
         else:
             low, distances = _distances(place)
             weights = _corner_weights(distances)
-            values = [dot([read(b, c, at) for at in _corner_places(low)], weights) for c in channels]
+            values = [dot([_read(input[b, c], at) for at in _corner_places(low)], weights) for c in channels]
         for c in channels:
-            result[(b, c, *p)] = values[c]
+            here = (b, c, *p)
+            result[here] = values[c]
     return result
 
 
@@ -104,8 +106,8 @@ def _f64(*shape: int) -> TensorSpec:
 
 def _example(rank: int) -> Any:
     def example(
-        b: int, c: int, n: int, m: int, interpolation_mode: Any = (BILINEAR, NEAREST), padding_mode: Any = (ZEROS, BORDER),
-        align_corners: Any = (False, True),
+        b: int, c: int, n: int, m: int, interpolation_mode: Any = (BILINEAR, NEAREST),
+        padding_mode: Any = (ZEROS, BORDER), align_corners: Any = (False, True),
     ) -> dict[str, Any]:  # fmt: skip
         return {
             "input": _f64(b, c, *[n + 1] * rank), "grid": _f64(b, *[m] * rank, rank),
@@ -136,6 +138,11 @@ rule("aten::cudnn_grid_sampler", sizes=_sizes)(
 )  # fmt: skip
 
 
+def _put(target: Array, at: tuple[int, ...], value: Any) -> None:
+    if _inside(at, target.shape):
+        target[at] = value
+
+
 def _grid_sample_backward(
     grad_output: Array, input: Array, grid: Array, interpolation_mode: int, padding_mode: int, align_corners: bool,
     output_mask: Any,
@@ -150,20 +157,15 @@ def _grid_sample_backward(
         if interpolation_mode == NEAREST:
             at = tuple(int(_round(x).value) for x in place)
             for c in channels if output_mask[0] else ():
-                added = grads[c] + (to_input[(b, c, *at)] if _inside(at, sizes) else 0.0)
-                if _inside(at, sizes):
-                    to_input[(b, c, *at)] = added
+                _put(to_input, (b, c, *at), grads[c] + _read(to_input[b, c], at))
             continue
         low, ((up, down), (left, right)) = _distances(place)
         corners = _corner_places(low)
         if output_mask[0]:
             weights = _corner_weights([(up, down), (left, right)])
             for c, (at, weight) in itertools.product(channels, zip(corners, weights, strict=True)):
-                old = to_input[(b, c, *at)] if _inside(at, sizes) else 0.0
-                new = fma(grads[c], weight, old)
-                if _inside(at, sizes):
-                    to_input[(b, c, *at)] = new
-        read = [[input[(b, c, *at)] if _inside(at, sizes) else 0.0 for c in channels] for at in corners]
+                _put(to_input, (b, c, *at), fma(grads[c], weight, _read(to_input[b, c], at)))
+        read = [[_read(input[b, c], at) for c in channels] for at in corners]
         nw, ne, sw, se = (dot(values, grads) for values in read)
         to_grid[b, i, j, 0] = total([(ne - nw) * up, (se - sw) * down]) * ((sizes[1] - align_corners) / 2)
         to_grid[b, i, j, 1] = total([(sw - nw) * left, (se - ne) * right]) * ((sizes[0] - align_corners) / 2)

@@ -7,7 +7,6 @@ import math
 from typing import Any
 
 from flopscan.core.cost import Cost
-from flopscan.core.rule import moved
 from flopscan.core.tally import Array
 from flopscan.core.trace import Call, TensorSpec, itemsize
 from flopscan.errors import ContractError

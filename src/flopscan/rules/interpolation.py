@@ -80,7 +80,7 @@ def _sizes(taps: int, axes: int) -> Callable[[Call], dict[str, Any]]:
 
 
 def upsample(outputs: Any, t: Any, axes: Any) -> Cost:
-    """Axis within axis, t taps each: t + t^2 + .. multiply-adds per output (2 linear, 6 bilinear, 14 trilinear, 20 bicubic)."""
+    """Axis within axis, t taps each: t + t^2 + .. fma per output (2 linear, 6 bilinear, 14 trilinear, 20 bicubic)."""
     return Cost(fma=outputs * sum(t**n for n in range(1, axes + 1)))
 
 
@@ -102,20 +102,21 @@ def _resample_backward(grad_output: Array, output_size: Any, input_size: Any, al
         axis = len(place) - 2
         for j, weight in taps[axis][at[axis]]:
             if axis == len(sizes) - 1:
-                result[(*place, j)] = fma(grad, weight, result[(*place, j)])
+                here = (*place, j)
+                result[here] = fma(grad, weight, result[here])
             else:
                 put(grad * weight, (*place, j), at)
 
     for b, c, *at in itertools.product(*map(range, grad_output.shape)):
-        put(grad_output[(b, c, *at)], (b, c), tuple(at))
+        put(grad_output[b, c][tuple(at)], (b, c), tuple(at))
     return result
 
 
 def _example_backward(rank: int) -> Callable[..., Any]:
     def example(c: int, n: int, m: int, align_corners: Any = (False, True)) -> dict[str, Any]:
         return {
-            "grad_output": _f64(1, c, *[m + 1] * rank), "output_size": [m + 1] * rank, "input_size": [1, c, *[n] * rank],
-            "align_corners": align_corners,
+            "grad_output": _f64(1, c, *[m + 1] * rank), "output_size": [m + 1] * rank,
+            "input_size": [1, c, *[n] * rank], "align_corners": align_corners,
         }  # fmt: skip
 
     return example
@@ -152,8 +153,10 @@ def _sizes_antialias(call: Call) -> dict[str, Any]:
     return {"taps": planes * (h * _antialias_taps(w, out_w, width) + out_w * _antialias_taps(h, out_h, width))}
 
 
-@rule(*(f"aten::_upsample_{mode}2d_aa{end}" for mode in ("bilinear", "bicubic", "lanczos") for end in ("", "_backward")),
-      sizes=_sizes_antialias)  # fmt: skip
+_ANTIALIASED = [f"aten::_upsample_{mode}2d_aa" for mode in ("bilinear", "bicubic", "lanczos")]
+
+
+@rule(*_ANTIALIASED, *(f"{op}_backward" for op in _ANTIALIASED), sizes=_sizes_antialias)
 def antialiased(taps: Any) -> Cost:
     """One multiply-add per tap of each of the two passes; the gradient runs the same taps the other way."""
     return Cost(fma=taps)

@@ -18,6 +18,8 @@ from flopscan.core.trace import Call, TensorSpec
 from flopscan.rules import rule
 
 Values = list[Any]
+# Which gradients an example asks for: those of input, weight and bias.
+MASKS = ([True] * 3, [True, False, False], [True, True, False], [False, True, True], [False, False, True])
 
 
 def options(call: Call) -> dict[str, bool]:
@@ -125,7 +127,13 @@ def _gradients(
 
 
 def _layer_norm_backward(
-    grad_out: Array, input: Array, normalized_shape: Any, mean: Array, rstd: Array, weight: Array | None, output_mask: Any
+    grad_out: Array,
+    input: Array,
+    normalized_shape: Any,
+    mean: Array,
+    rstd: Array,
+    weight: Array | None,
+    output_mask: Any,
 ) -> tuple[Array | None, ...]:
     size = math.prod(normalized_shape)
     rows = rows_of(input, size)
@@ -137,10 +145,10 @@ def _layer_norm_backward(
 
 def _layer_norm_gradients(
     m: int, n: int, weight: Any = (True, False),
-    output_mask: Any = ([True] * 3, [True, False, False], [True, True, False], [False, True, True], [False, False, True]),
+    output_mask: Any = MASKS,
 ) -> dict[str, Any]:  # fmt: skip
     operands = _operands(m, n, "grad_out", parameters=("weight", "bias") if weight else ())
-    mask = output_mask if weight else [output_mask[0], False, False]
+    mask = output_mask if weight else [True, False, False]
     statistics = {name: TensorSpec((m, 1, 1), "float64") for name in ("mean", "rstd")}
     return {"weight": None, "bias": None, **operands, **statistics, "output_mask": mask}
 
@@ -152,9 +160,7 @@ def _layer_norm_gradients(
     reference=_layer_norm_backward,
     example=_layer_norm_gradients,
 )
-def layer_norm_backward(
-    n: Any, k: Any, r: Any, has_weight: Any, to_input: Any, to_weight: Any, to_bias: Any
-) -> Cost:
+def layer_norm_backward(n: Any, k: Any, r: Any, has_weight: Any, to_input: Any, to_weight: Any, to_bias: Any) -> Cost:
     """``rstd * (g - mean(g) - z * mean(g * z))`` with g the gradient times the weight, z the normalized input.
 
     For the weight the sum of gradient times z over the rows, for the bias that of the gradient. Where no weight
@@ -183,10 +189,7 @@ def _rms_norm(input: Array, normalized_shape: Any, weight: Array | None, eps: fl
     "aten::_fused_rms_norm",
     sizes=_sizes,
     reference=_rms_norm,
-    example=lambda m, n, parameters=((), ("weight",)): {
-        "weight": None, **_operands(m, n, parameters=parameters), "eps": 1e-5,
-    },
-)  # fmt: skip
+)
 def rms_norm(n: Any, r: Any, has_weight: Any) -> Cost:
     """Mean square (n mul, n - r add, r div), eps (r add), rsqrt, scaling (n mul); the weight is n multiplications."""
     return Cost(add=n, mul=2 * n + n * has_weight, div=r, sqrt=r)
@@ -203,11 +206,7 @@ def _rms_norm_backward(
     "aten::_fused_rms_norm_backward",
     sizes=_sizes,
     reference=_rms_norm_backward,
-    example=lambda m, n, weight=(True, False), output_mask=([True, True], [True, False], [False, True]): {
-        "weight": None, **_operands(m, n, "grad_out", parameters=("weight",) if weight else ()),
-        "rstd": TensorSpec((m, 1, 1), "float64"), "output_mask": output_mask if weight else [output_mask[0], False],
-    },
-)  # fmt: skip
+)
 def rms_norm_backward(n: Any, k: Any, r: Any, has_weight: Any, to_input: Any, to_weight: Any) -> Cost:
     """``rstd * (g - z * mean(g * z))``; for the weight the sum of gradient times z. As layer_norm, without a mean."""
     cost = Cost(mul=2 * n, add=n - k) if to_weight else Cost()
@@ -263,18 +262,73 @@ def _group_norm_backward(
     N: int, C: int, HxW: int, group: int, output_mask: Any,
 ) -> tuple[Array | None, ...]:  # fmt: skip
     to_input, to_weight, to_bias = output_mask
-    gradients, rows, per = rows_of(grad_out, HxW), rows_of(input, HxW), C // group
+    per = C // group
+    gradients, rows, scales = rows_of(grad_out, HxW), rows_of(input, HxW), rstd.data
+    products = sums = []
     if to_input or to_weight:
         rows = [[x - mean.data[i // per] for x in row] for i, row in enumerate(rows)]
         products = [total(times(g, x)) for g, x in zip(gradients, rows, strict=True)]
     if to_input or to_bias:
         sums = [total(g) for g in gradients]
-    results = [None, None, None]
+    scaled = [x * scales[i // per] for i, x in enumerate(products)] if to_weight else []
+    return (
+        _group_input_gradient(gradients, rows, products, sums, scales, weight, per) if to_input else None,
+        add_up(rows_of(Array((N, C), scaled), C)) if to_weight else None,
+        add_up(rows_of(Array((N, C), sums), C)) if to_bias else None,
+    )
+
+
+def _group_input_gradient(
+    gradients: list[Values], rows: list[Values], products: Values, sums: Values, scales: Values,
+    weight: Array | None, per: int,
+) -> Array:  # fmt: skip
+    own: Values = [1.0] * len(rows)
+    if weight is not None:
+        own = weight.data * (len(rows) // len(weight.data))
+        products, sums = times(products, own), times(sums, own)
+    results: Values = []
+    for i, rstd in enumerate(scales):
+        channels = slice(i * per, (i + 1) * per)
+        size = per * len(rows[0])
+        slope = total(products[channels]) / size * rstd * rstd * rstd
+        shift = total(sums[channels]) / size * rstd
+        for g, row, w in zip(gradients[channels], rows[channels], own[channels], strict=True):
+            scale = rstd if weight is None else rstd * w
+            results += [a * scale - x * slope - shift for a, x in zip(g, row, strict=True)]
+    return Array((len(results),), results)
+
+
+def _group_norm_gradients(
+    m: int, n: int, g: int, weight: Any = (True, False), output_mask: Any = MASKS
+) -> dict[str, Any]:
+    operands = _group_operands(m, n, g, "grad_out", parameters=("weight",) if weight else ())
+    del operands["bias"]
+    statistics = {name: TensorSpec((m, g), "float64") for name in ("mean", "rstd")}
+    return {**operands, **statistics, "output_mask": output_mask if weight else [True, False, False]}
+
+
+@rule(
+    "aten::native_group_norm_backward",
+    sizes=_group_sizes,
+    reference=_group_norm_backward,
+    example=_group_norm_gradients,
+)
+def group_norm_backward(
+    n: Any, r: Any, channels: Any, C: Any, has_weight: Any, to_input: Any, to_weight: Any, to_bias: Any
+) -> Cost:
+    """``g * scale - x * slope - shift``: x centred, the scale rstd * weight, slope and shift from sums over the group.
+
+    A sum over each sample and channel of g * x (for input and weight) and of g (for input and bias) is shared by all.
+    """
+    cost = Cost()
+    if to_input or to_weight:
+        cost += Cost(add=2 * n - channels, mul=n)
+    if to_input or to_bias:
+        cost += Cost(add=n - channels)
     if to_weight:
-        scaled = [x * rstd.data[i // per] for i, x in enumerate(products)]
-        results[1] = add_up([scaled[b * C : (b + 1) * C] for b in range(N)])  # type: ignore[call-overload]
+        cost += Cost(add=channels - C, mul=channels)
     if to_bias:
-        results[2] = add_up([sums[b * C : (b + 1) * C] for b in range(N)])  # type: ignore[call-overload]
+        cost += Cost(add=channels - C)
     if to_input:
-        results[0] = Array(input.shape, [])  # type: ignore[call-overload]
-    return tuple(results)
+        cost += Cost(add=2 * (channels - r) + 2 * n, mul=3 * channels * has_weight + 4 * r + 2 * n, div=2 * r)
+    return cost

@@ -77,11 +77,8 @@ def _sizes_adaptive(rank: int) -> Callable[[Call], dict[str, Any]]:
 def _pool(self: Array, axes: list[Windows], reduce: Callable[[list[Any]], Any]) -> Array:
     rank = len(axes)
     planes = self.reshape(math.prod(self.shape[:-rank]), *self.shape[-rank:])
-    values = [
-        reduce([planes[(p, *at)] for at in itertools.product(*window)])
-        for p in range(planes.shape[0])
-        for window in itertools.product(*axes)
-    ]
+    windows = [list(itertools.product(*window)) for window in itertools.product(*axes)]
+    values = [reduce([plane[at] for at in window]) for plane in planes for window in windows]
     return Array((*self.shape[:-rank], *map(len, axes)), values)
 
 
@@ -143,8 +140,9 @@ def _avg_pool(
 
 
 def _example_avg(
-    b: int, h: int, w: int, k: Any = (1, 2, 3), stride: Any = (1, 2, 3), padding: Any = (0, 1), include: Any = (True, False)
-) -> dict[str, Any]:
+    b: int, h: int, w: int, k: Any = (1, 2, 3), stride: Any = (1, 2, 3), padding: Any = (0, 1),
+    include: Any = (True, False),
+) -> dict[str, Any]:  # fmt: skip
     operands = _example(b, h, w, k, stride, padding, 1)
     del operands["dilation"]
     return {**operands, "count_include_pad": include}
@@ -194,8 +192,8 @@ def _spread_back(grad_output: Array, self: Array, axes: list[Windows], divisor: 
             places = list(itertools.product(*window))
             share = next(grads) / divisor(len(places))
             for at in places:
-                old = result[(plane, *at)]
-                result[(plane, *at)] = share if isinstance(old, float) else old + share
+                here = (plane, *at)
+                result[here] = share if isinstance(result[here], float) else result[here] + share
     return Array(self.shape, result.data)
 
 
@@ -209,8 +207,9 @@ def _avg_backward(
 
 
 def _example_avg_backward(
-    b: int, h: int, w: int, k: Any = (1, 2, 3), stride: Any = (1, 2, 3), padding: Any = (0, 1), include: Any = (True, False)
-) -> dict[str, Any]:
+    b: int, h: int, w: int, k: Any = (1, 2, 3), stride: Any = (1, 2, 3), padding: Any = (0, 1),
+    include: Any = (True, False),
+) -> dict[str, Any]:  # fmt: skip
     operands = _example_avg(b, h, w, k, stride, padding, include)
     out = _out(operands["self"], *(operands[n] for n in ("kernel_size", "stride", "padding")))
     return {

@@ -12,11 +12,10 @@ from collections.abc import Callable
 from typing import Any
 
 from flopscan.core.cost import Cost
-from flopscan.core.tally import Array, exp, log, maximum, select, total
+from flopscan.core.tally import exp, log, maximum, select, total
 from flopscan.core.trace import Call, TensorSpec
 from flopscan.rules import rule
 from flopscan.rules.reduction import along, lines_along, reduce_by, sizes
-
 
 _FLOAT64 = 7  # torch's number for the dtype
 
