@@ -44,6 +44,7 @@ OURS = "flopscan"
 FIRST = ": count, first"
 OUR_PARTS = (": build", FIRST, ": count, second")
 SLOW = 30.0  # seconds; what takes longer is measured once
+TOO_LARGE = "the weights do not fit in half of this machine's memory"
 _FAKE = FakeTensorMode(allow_non_fake_inputs=True)
 BUILDING = 300.0  # seconds that a model may take to be built
 
@@ -263,11 +264,10 @@ def _peer(send: Any, case: Case, tool: peers.Tool) -> list[Sample] | str:
     too_large = tensors == "real" and not _fits(case)
     if too_large:
         if tool.package == "torch":
-            return "the weights do not fit in half of this machine's memory"
+            return TOO_LARGE
         tensors = "meta"
-    with _tensors(tensors) as device:
-        with contextlib.suppress(Exception):  # whatever the tool and torch import at the first count
-            count(torch.nn.Linear(2, 2).eval(), {"input": torch.ones(2, 2, device=device)})
+    with _tensors(tensors) as device, contextlib.suppress(Exception):  # what is imported at the first count
+        count(torch.nn.Linear(2, 2).eval(), {"input": torch.ones(2, 2, device=device)})
     model = _built(case, tensors)
     with _tensors(tensors) as device:
         name, sizes, dtype = case.input
@@ -376,11 +376,12 @@ def _page(cases: Sequence[Case], columns: Sequence[str], cells: Mapping[tuple[st
     lines = [
         "# What counting costs",
         "",
-        f"{_machine()}, one thread; {_versions()}; {datetime.date.today()}. Medians of {repeats}, but one run where it"
-        f" takes over {SLOW:.0f} s, each in a process of its own, after imports and with the model built. The others have"
-        " counted a linear layer before, so that nothing is imported under the clock; flopscan has counted nothing."
-        " Images are 1x3x224x224 float32, batches 1, without gradients. (meta): on meta tensors, since the weights do"
-        " not fit in half of this machine's memory.",
+        f"{_machine()}, one thread; {_versions()}; {datetime.date.today()}.",
+        "",
+        f"Medians of {repeats}, but one run where it takes over {SLOW:.0f} s, each in a process of its own, after imports"
+        " and with the model built. The others have counted a linear layer before, so that nothing is imported under the"
+        " clock; flopscan has counted nothing. Images are 1x3x224x224 float32, batches 1, without gradients. (meta): on"
+        f" meta tensors, since {TOO_LARGE}.",
         "",
         f"`import flopscan` takes {1000 * seconds:.0f} ms above a bare interpreter and"
         f" {'loads' if torch_loaded else 'does not load'} torch.",

@@ -79,6 +79,8 @@ def trace_of(
 
         target = targets.build(model, options or {}, with_weights=run)
         origin = {"target": model, **origin}
+        if target.note:
+            origin.setdefault("notes", [target.note])
         model = target.model
         training = False if training is None else training
         if not args and not inputs:

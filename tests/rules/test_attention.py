@@ -25,7 +25,11 @@ def test_pairs_are_those_of_the_mask() -> None:
                 if None not in (lower, upper) and lower > upper:
                     continue
                 visible = [
-                    sum(1 for j in range(keys) if (lower is None or j >= i + lower) and (upper is None or j <= i + upper))
+                    sum(
+                        1
+                        for j in range(keys)
+                        if (lower is None or j >= i + lower) and (upper is None or j <= i + upper)
+                    )
                     for i in range(queries)
                 ]
                 assert seen(queries, keys, lower, upper) == (sum(map(bool, visible)), sum(visible))
@@ -81,7 +85,9 @@ def _gradients() -> list[Any]:
     """Each case with the gradients that it can have: a mask's only where there is one that adds."""
     wanted = [(1, 1, 1, 0), (1, 0, 0, 0), (0, 0, 1, 0), (0, 1, 0, 1), (1, 1, 1, 1)]
     additive = [bool(case.get("mask")) and not case.get("boolean") for case in CASES]
-    return [(case, needs) for case, mask in zip(CASES, additive, strict=True) for needs in wanted if mask or not needs[3]]
+    return [
+        (case, needs) for case, mask in zip(CASES, additive, strict=True) for needs in wanted if mask or not needs[3]
+    ]
 
 
 @pytest.mark.parametrize(("case", "needs"), _gradients(), ids=str)

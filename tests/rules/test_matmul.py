@@ -78,7 +78,9 @@ def test_grouped_products_run_as_they_are_counted() -> None:
     # the groups' own sizes do not matter: 2, 0 and 10 rows
     offsets = torch.tensor([2, 2, 12], dtype=torch.int32)
     left, right = torch.rand(12, 16), torch.rand(3, 16, 8)
-    done = F.grouped_mm(left, right, offs=offsets) if hasattr(F, "grouped_mm") else torch._grouped_mm(left, right, offsets)
+    done = (
+        F.grouped_mm(left, right, offs=offsets) if hasattr(F, "grouped_mm") else torch._grouped_mm(left, right, offsets)
+    )
     apart = torch.cat([left[:2] @ right[0], left[2:] @ right[2]])
     torch.testing.assert_close(done, apart)
 

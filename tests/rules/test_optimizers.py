@@ -40,7 +40,8 @@ def test_adam(op: str, amsgrad: bool, weight_decay: float) -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}, {"momentum": 0.9, "dampening": 0.5},
+    [{}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1},
+     {"momentum": 0.9, "dampening": 0.5},
      {"momentum": 0.9, "is_first_step": True}],
     ids=str,
 )  # fmt: skip

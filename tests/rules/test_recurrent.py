@@ -28,9 +28,10 @@ def _layer(kind: str, **settings: Any) -> nn.RNNBase:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    "settings", [{}, {"bias": False}, {"num_layers": 2, "bidirectional": True}, {"proj_size": 2, "bidirectional": True}],
+    "settings",
+    [{}, {"bias": False}, {"num_layers": 2, "bidirectional": True}, {"proj_size": 2, "bidirectional": True}],
     ids=str,
-)  # fmt: skip
+)
 def test_whole_operator(kind: str, settings: dict[str, Any]) -> None:
     if "proj_size" in settings and kind != "lstm":
         settings = {"bidirectional": True}
@@ -69,15 +70,11 @@ def _dispatched(model: nn.Module, *inputs: torch.Tensor) -> Cost:
 @pytest.mark.parametrize("settings", [{}, {"num_layers": 2, "bidirectional": True}], ids=str)
 def test_an_lstm_costs_the_same_on_cpu_and_on_shapes(settings: dict[str, Any]) -> None:
     layer, x = nn.LSTM(3, 4, **settings), torch.rand(5, 2, 3)
-    whole = price_call(
-        Call(
-            "aten::lstm",
-            {
-                "input": TensorSpec((5, 2, 3)), "params": tuple(TensorSpec(tuple(p.shape)) for p in layer._flat_weights),
-                "has_biases": True, "num_layers": layer.num_layers, "bidirectional": layer.bidirectional,
-            },
-        )
-    ).ideal  # fmt: skip
+    operands = {
+        "input": TensorSpec((5, 2, 3)), "params": tuple(TensorSpec(tuple(p.shape)) for p in layer._flat_weights),
+        "has_biases": True, "num_layers": layer.num_layers, "bidirectional": layer.bidirectional,
+    }  # fmt: skip
+    whole = price_call(Call("aten::lstm", operands)).ideal
     ledger = price(shape_only.trace(layer, (x,), {}))
     assert not ledger.uncounted()
     assert whole.arithmetic() == ledger.cost().arithmetic() == _dispatched(layer, x).arithmetic()
@@ -88,7 +85,17 @@ def test_other_layers_cost_the_same_in_pieces(kind: str) -> None:
     layer, x = _layer(kind), torch.rand(5, 2, 3, dtype=torch.float64)
     ledger = price(shape_only.trace(layer, (x,), {}))
     rule = rules.find(f"aten::{kind}")
-    sizes = {"kind": kind, "rows": 10, "i": 3, "h": 4, "r": 4, "biased": True, "layers": 1, "directions": 1, "dropped": False}
+    sizes = {
+        "kind": kind,
+        "rows": 10,
+        "i": 3,
+        "h": 4,
+        "r": 4,
+        "biased": True,
+        "layers": 1,
+        "directions": 1,
+        "dropped": False,
+    }
     assert rule.cost(sizes).arithmetic() == ledger.cost().arithmetic() == _dispatched(layer, x).arithmetic()
 
 
@@ -108,7 +115,13 @@ def test_lstm_cell_and_its_gradient() -> None:
     i, f, g, o = i.sigmoid(), f.sigmoid(), g.tanh(), o.sigmoid()
     cy = f * cx + i * g
     hy = o * cy.tanh()
-    operands = {"input_gates": gates, "hidden_gates": hidden, "cx": cx, "input_bias": biases[0], "hidden_bias": biases[1]}
+    operands = {
+        "input_gates": gates,
+        "hidden_gates": hidden,
+        "cx": cx,
+        "input_bias": biases[0],
+        "hidden_bias": biases[1],
+    }
     prove("aten::_thnn_fused_lstm_cell", operands, (hy, cy))
     grads = {"grad_hy": torch.rand_like(hy), "grad_cy": torch.rand_like(cy)}
     expected = torch.autograd.grad((hy, cy), (gates, cx), tuple(grads.values()))

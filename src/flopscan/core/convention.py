@@ -9,6 +9,7 @@ from flopscan.core.amount import Amount
 from flopscan.core.cost import Cost
 from flopscan.core.ledger import Ledger
 from flopscan.core.trace import Call
+from flopscan.errors import SchemaError
 
 Handle = Callable[[Call], int]
 
@@ -35,7 +36,11 @@ class Convention:
         """What one call adds to the total."""
         handle = self.handles.get(call.op)
         if handle is not None:
-            return handle(call)
+            try:
+                return handle(call)
+            except (KeyError, AttributeError, ValueError) as error:
+                text = f"{self.name} cannot count {call.op}: its operands in this trace are not those of torch ({error!r})"
+                raise SchemaError(f"{text}; capture it again") from error
         if cost is None or not self.weights:
             return 0
         return sum(weight * getattr(cost, kind) for kind, weight in self.weights.items())

@@ -34,9 +34,7 @@ def seen(queries: int, keys: int, lower: int | None = None, upper: int | None = 
     return max(0, last - first), pairs
 
 
-def forward_cost(
-    rows: Any, pairs: Any, dk: Any, dv: Any, mask: str = "", dropout: bool = False
-) -> Cost:
+def forward_cost(rows: Any, pairs: Any, dk: Any, dv: Any, mask: str = "", dropout: bool = False) -> Cost:
     """The cost of ``pairs`` scores in ``rows`` softmax rows.
 
     Scores: dk fma and the scale (1 mul) per pair; an additive mask 1 add, a boolean one 1 cmp. Softmax: pairs - rows
@@ -263,7 +261,8 @@ rule("flopscan::scaled_dot_product_attention", "aten::scaled_dot_product_attenti
      "aten::_scaled_dot_product_attention_math", "aten::_scaled_dot_product_attention_math_for_mps",
      sizes=_sizes, reference=attention, executed=_forward_dense)(_forward)  # fmt: skip
 rule("aten::_flash_attention_forward", "aten::_flash_attention_forward_no_dropout_inplace",
-     "aten::_efficient_attention_forward", "aten::_cudnn_attention_forward", sizes=_sizes_kernel, executed=_forward_dense)(_forward)  # fmt: skip
+     "aten::_efficient_attention_forward", "aten::_cudnn_attention_forward", sizes=_sizes_kernel,
+     executed=_forward_dense)(_forward)  # fmt: skip
 rule("aten::_scaled_dot_product_flash_attention_for_cpu_backward", sizes=_sizes, reference=attention_backward,
      example=_example_backward, executed=_backward_dense)(_backward)  # fmt: skip
 rule("aten::_scaled_dot_product_flash_attention_backward", "aten::_scaled_dot_product_efficient_attention_backward",

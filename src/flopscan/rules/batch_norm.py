@@ -98,7 +98,7 @@ _PARAMETERS = ((), ("weight",), ("weight", "bias"), ("bias",))
 def _operands(m: int, n: int, parameters: Any = _PARAMETERS) -> dict[str, Any]:
     per_channel = TensorSpec((n,), "float64")
     given = {name: per_channel if name in parameters else None for name in ("weight", "bias")}
-    statistics = dict.fromkeys(("running_mean", "running_var"), per_channel if running else None)
+    statistics = dict.fromkeys(("running_mean", "running_var"), per_channel)
     return {"input": TensorSpec((m, n, 2), "float64"), **given, **statistics, "momentum": 0.1, "eps": 1e-5}
 
 
@@ -126,7 +126,8 @@ def _operands(m: int, n: int, parameters: Any = _PARAMETERS) -> dict[str, Any]:
 def batch_norm(n: Any, c: Any, trains: Any, running: Any, has_weight: Any, has_bias: Any) -> Cost:
     """Training: statistics (2n - 2c add, n mul, 2c div), centring (n add), eps, rsqrt, scaling (n mul).
 
-    The weight is folded into the scale (c mul), the bias is n additions. Running statistics: 4 mul and 2 add a channel. Evaluation: c rsqrt, c products and sums to fold, n mul, n add.
+    The weight is folded into the scale (c mul), the bias is n additions. Running statistics: 4 mul and 2 add a channel.
+    Evaluation: c rsqrt, c products and sums to fold mean and variance into scale and shift, then n mul, n add.
     """
     if trains:
         cost = Cost(add=3 * n - c + n * has_bias, mul=2 * n + c * has_weight, div=2 * c, sqrt=c)

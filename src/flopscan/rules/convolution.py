@@ -47,8 +47,7 @@ def _taps(
         for place in _index(out):
             for tap in _index(weight.shape[2:]):
                 at = tuple(
-                    y * s - p + t * d
-                    for y, s, p, t, d in zip(place, stride, padding, tap, dilation, strict=True)
+                    y * s - p + t * d for y, s, p, t, d in zip(place, stride, padding, tap, dilation, strict=True)
                 )
                 yield o, channel, c, place, tap, at
 

@@ -56,8 +56,9 @@ def _c2c(self: Array, dim: list[int], normalization: int, forward: bool) -> Arra
 
 
 def _example(
-    m: Any = (1, 2, 4), n: Any = (1, 2, 8), dim: Any = ((0,), (1,), (0, 1)), normalization: Any = (0, 1, 2), forward: Any = (True, False)
-) -> dict[str, Any]:
+    m: Any = (1, 2, 4), n: Any = (1, 2, 8), dim: Any = ((0,), (1,), (0, 1)), normalization: Any = (0, 1, 2),
+    forward: Any = (True, False),
+) -> dict[str, Any]:  # fmt: skip
     operands = {"dim": list(dim), "normalization": normalization, "forward": forward}
     return {"self": TensorSpec((m, n), "complex128"), **operands}
 

@@ -56,7 +56,7 @@ _free(
 )  # fmt: skip
 _free(
     "bookkeeping of autograd, streams or the profiler",
-    "aten::requires_grad_", "aten::retain_grad", "aten::record_stream", "aten::_coalesced_", "aten::_cudnn_init_dropout_state",
-    "aten::_make_dep_token", "aten::_print", "profiler::_record_function_enter", "profiler::_record_function_enter_new",
-    "profiler::_record_function_exit",
+    "aten::requires_grad_", "aten::retain_grad", "aten::record_stream", "aten::_coalesced_",
+    "aten::_cudnn_init_dropout_state", "aten::_make_dep_token", "aten::_print",
+    "profiler::_record_function_enter", "profiler::_record_function_enter_new", "profiler::_record_function_exit",
 )  # fmt: skip

@@ -11,7 +11,7 @@ from flopscan.core.tally import Array
 from flopscan.core.trace import Call, TensorSpec, itemsize
 from flopscan.errors import ContractError
 from flopscan.rules import rule
-from flopscan.rules.movement import scattered, touched
+from flopscan.rules.movement import scattered
 
 
 def _f64(*shape: int) -> TensorSpec:
@@ -64,6 +64,14 @@ def _sizes_bag(call: Call) -> dict[str, Any]:
     return {"n": call["indices"].numel, "bags": bags, "d": d, "weighted": call.get("per_sample_weights") is not None}
 
 
+def _moved_bag(call: Call) -> tuple[int, int]:
+    """The rows that the indices name and the other operands; the results."""
+    weight = call["weight"]
+    rest = sum(t.nbytes for t in call.tensors()) - weight.nbytes
+    rows = call["indices"].numel * weight.shape[-1] * itemsize(weight.dtype)
+    return rest + rows, sum(t.nbytes for t in call.outputs)
+
+
 def _embedding_bag(weight: Array, indices: Array, offsets: Array, mode: int = 0) -> tuple[Array]:
     starts = [*offsets.data, len(indices.data)]
     rows = []
@@ -85,21 +93,14 @@ def _example_bag(n: int, d: int, mode: Any = (0, 1, 2)) -> dict[str, Any]:
 
 
 @rule("aten::_embedding_bag_forward_only", sizes=_sizes_bag, reference=_embedding_bag, example=_example_bag,
-      moves=touched)  # fmt: skip
-@rule("aten::_embedding_bag", sizes=_sizes_bag, moves=lambda call: (_bag_read(call), sum(t.nbytes for t in call.outputs)))
+      moves=_moved_bag)  # fmt: skip
+@rule("aten::_embedding_bag", sizes=_sizes_bag, moves=_moved_bag)
 def embedding_bag(n: Any, bags: Any, d: Any, weighted: bool = False, mode: int = 0) -> Cost:
     """(n - bags)*d additions where no bag is empty (mode 2: comparisons); weighted n*d fma; a mean divides bags*d."""
     if weighted:
         return Cost(fma=n * d)
     steps = (n - bags) * d
     return Cost(cmp=steps) if mode == 2 else Cost(add=steps, div=bags * d if mode == 1 else 0)
-
-
-def _bag_read(call: Call) -> int:
-    """The rows that the indices name, and the other operands."""
-    weight = call["weight"]
-    rest = sum(t.nbytes for t in call.tensors()) - weight.nbytes
-    return rest + call["indices"].numel * weight.shape[-1] * itemsize(weight.dtype)
 
 
 @rule("aten::_embedding_bag_dense_backward", "aten::_embedding_bag_backward",
@@ -211,8 +212,8 @@ def _index_put(self: Array, indices: list[Any], values: Array, accumulate: bool 
     rows, rest = indices[0].data, self.shape[1:]
     for n, row in enumerate(rows):
         for place in itertools.product(*map(range, rest)):
-            value = values[(n, *place)]
-            target = (row, *place)
+            target, source = (row, *place), (n, *place)
+            value = values[source]
             result[target] = result[target] + value if accumulate else value
     return result
 

@@ -161,8 +161,12 @@ def cholesky(b: Any, n: Any) -> Cost:
     return Cost(sqrt=n, div=n * (n - 1) // 2, fma=n * (n * n - 1) // 6) * b
 
 
-@rule("aten::cholesky_solve", "aten::_cholesky_solve_helper",
-      sizes=lambda call: {"n": call["self"].shape[-2], "r": call.out.numel // max(call["self"].shape[-2], 1)})  # fmt: skip
+def _sizes_cholesky(call: Call) -> dict[str, Any]:
+    n = call["self"].shape[-2]
+    return {"n": n, "r": call.out.numel // max(n, 1)}
+
+
+@rule("aten::cholesky_solve", "aten::_cholesky_solve_helper", sizes=_sizes_cholesky)
 def cholesky_solve(n: Any, r: Any) -> Cost:
     """Two substitutions per right-hand side."""
     return substitution(n, r) * 2
@@ -218,9 +222,12 @@ def geqrf(b: Any, m: Any, n: Any) -> Cost:
     return householder(m, n) * b
 
 
-@rule("aten::linalg_householder_product", "aten::orgqr", sizes=lambda call: {
-    "b": math.prod(call.out.shape[:-2]), "m": call.out.shape[-2], "n": call.out.shape[-1], "k": call["tau"].shape[-1],
-})  # fmt: skip
+def _sizes_reflectors(call: Call) -> dict[str, Any]:
+    *batch, m, n = call.out.shape
+    return {"b": math.prod(batch), "m": m, "n": n, "k": call["tau"].shape[-1]}
+
+
+@rule("aten::linalg_householder_product", "aten::orgqr", sizes=_sizes_reflectors)
 def orgqr(b: Any, m: Any, n: Any, k: Any) -> Cost:
     """`reflectors` per matrix."""
     return reflectors(m, n, k) * b

@@ -129,9 +129,7 @@ def _addmm_activation(
 
 @rule("aten::_addmm_activation", contract="self: *s, mat1: m k, mat2: k n", reference=_addmm_activation,
       example=_example_addmm)  # fmt: skip
-def addmm_activation(
-    m: Any, k: Any, n: Any, s: Any = 1, beta: Any = 1, alpha: Any = 1, use_gelu: bool = False
-) -> Cost:
+def addmm_activation(m: Any, k: Any, n: Any, s: Any = 1, beta: Any = 1, alpha: Any = 1, use_gelu: bool = False) -> Cost:
     """addmm and a ReLU (1 cmp per output), or the tanh form of GELU: x/2 * (1 + tanh(c*(x + 0.044715*x*x*x)))."""
     each = Cost(mul=6, add=2, trig=1) if use_gelu else Cost(cmp=1)
     return scaled_sum(m * n, k, s, beta, alpha) + each * (m * n)
@@ -194,9 +192,7 @@ def addmv(m: Any, k: Any, s: Any = 1, beta: Any = 1, alpha: Any = 1) -> Cost:
 
 
 def _addr(self: Array, vec1: Array, vec2: Array, beta: Any = 1, alpha: Any = 1) -> Array:
-    return _accumulated(
-        self, (len(vec1), len(vec2)), beta, alpha, lambda start, i, j: dot([vec1[i]], [vec2[j]], start)
-    )
+    return _accumulated(self, (len(vec1), len(vec2)), beta, alpha, lambda start, i, j: dot([vec1[i]], [vec2[j]], start))
 
 
 def _example_addr(m: int, n: int, beta: Any = (0, 1, 2), alpha: Any = (1, 3)) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Operators that move or make numbers without arithmetic: bytes and nothing else. The reason stands beside each group."""
+"""Operators that move or make numbers without arithmetic: bytes and nothing else. The reason stands by each group."""
 
 from __future__ import annotations
 

@@ -55,8 +55,9 @@ def _adam(
 
 def _reference_adam(decoupled: bool) -> Callable[..., Any]:
     def reference(
-        self: list[Array], grads: list[Array], exp_avgs: list[Array], exp_avg_sqs: list[Array], max_exp_avg_sqs: list[Array],
-        lr: float, beta1: float, beta2: float, weight_decay: float, eps: float, amsgrad: bool, maximize: bool, step: int,
+        self: list[Array], grads: list[Array], exp_avgs: list[Array], exp_avg_sqs: list[Array],
+        max_exp_avg_sqs: list[Array], lr: float, beta1: float, beta2: float, weight_decay: float, eps: float,
+        amsgrad: bool, maximize: bool, step: int,
     ) -> tuple[Array, ...]:  # fmt: skip
         """New parameters, first and second moments, and their maxima where ``amsgrad``."""
         settings = {
@@ -98,17 +99,15 @@ def _sgd(
     g = g + weight_decay * p if weight_decay else g
     if buffer is None:
         return (p - lr * g,)
-    if is_first_step:
-        buffer = g
-    else:
-        buffer = momentum * buffer + (g if dampening == 0 else (1 - dampening) * g)
+    dampened = g if dampening == 0 or is_first_step else (1 - dampening) * g
+    buffer = g if is_first_step else momentum * buffer + dampened
     g = g + momentum * buffer if nesterov else buffer
     return p - lr * g, buffer
 
 
 def _reference_sgd(
-    self: list[Array], grads: list[Array], momentum_buffer_list: list[Array], weight_decay: float, momentum: float, lr: float,
-    dampening: float, nesterov: bool, maximize: bool, is_first_step: bool,
+    self: list[Array], grads: list[Array], momentum_buffer_list: list[Array], weight_decay: float, momentum: float,
+    lr: float, dampening: float, nesterov: bool, maximize: bool, is_first_step: bool,
 ) -> tuple[Array, ...]:  # fmt: skip
     """New parameters and momentum buffers."""
     settings = {
@@ -122,7 +121,7 @@ def _reference_sgd(
 def sgd(
     n: Any, scaled: bool, weight_decay: float, momentum: float, dampening: float, nesterov: bool, is_first_step: bool
 ) -> Cost:
-    """The step, weight decay, momentum (not in the first step) and its look-ahead: mul and add each; dampening a mul."""
+    """The step, weight decay, momentum (not at first) and its look-ahead: a mul and an add each; dampening a mul."""
     pairs = 1 + bool(weight_decay) + bool(momentum and not is_first_step) + bool(momentum and nesterov)
     dampened = 1 if momentum and dampening and not is_first_step else 0
     return Cost(mul=pairs + dampened, add=pairs, div=1 if scaled else 0) * n
@@ -138,8 +137,9 @@ def _adagrad(
 
 
 def _reference_adagrad(
-    self: list[Array], grads: list[Array], state_sums: list[Array], lr: float, weight_decay: float, eps: float, maximize: bool
-) -> tuple[Array, ...]:
+    self: list[Array], grads: list[Array], state_sums: list[Array], lr: float, weight_decay: float, eps: float,
+    maximize: bool,
+) -> tuple[Array, ...]:  # fmt: skip
     """New parameters and sums of squares, with a learning rate that has decayed already."""
     settings = {"lr": lr, "weight_decay": weight_decay, "eps": eps, "maximize": maximize}
     return _lists(_adagrad, settings, self, grads, state_sums)
@@ -147,6 +147,6 @@ def _reference_adagrad(
 
 @rule("aten::_fused_adagrad", sizes=_sizes, moves=_moved("state_sums"), reference=_reference_adagrad)
 def adagrad(n: Any, scaled: bool, weight_decay: float) -> Cost:
-    """The sum of squares (mul, add), its root plus eps (sqrt, add), the step (mul, div, add); weight decay mul, add."""
+    """The sum of squares (mul, add), its root plus eps (sqrt, add), the step (mul, div, add); decay (mul, add)."""
     decay = 1 if weight_decay else 0
     return Cost(mul=2 + decay, add=3 + decay, div=1 + scaled, sqrt=1) * n

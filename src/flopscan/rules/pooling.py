@@ -130,9 +130,7 @@ def max_pool_backward(windows: Any, overlap: bool) -> Cost:
     return Cost(add=windows if overlap else 0)
 
 
-def _avg_pool(
-    self: Array, kernel_size: Any, stride: Any, padding: Any, count_include_pad: bool = True
-) -> Array:
+def _avg_pool(self: Array, kernel_size: Any, stride: Any, padding: Any, count_include_pad: bool = True) -> Array:
     out = _out(self, kernel_size, stride, padding)
     axes = _axes(self.shape[-2:], out, kernel_size, stride, padding)
     size = math.prod(kernel_size)
@@ -201,9 +199,7 @@ def _avg_backward(
     grad_output: Array, self: Array, kernel_size: Any, stride: Any, padding: Any, count_include_pad: bool
 ) -> Array:
     axes = _axes(self.shape[-2:], grad_output.shape[-2:], kernel_size, stride, padding)
-    return _spread_back(
-        grad_output, self, axes, lambda n: math.prod(kernel_size) if count_include_pad else n
-    )
+    return _spread_back(grad_output, self, axes, lambda n: math.prod(kernel_size) if count_include_pad else n)
 
 
 def _example_avg_backward(

@@ -90,7 +90,7 @@ def _sizes_whole(call: Call) -> dict[str, Any]:
 
 
 def _sizes_library(call: Call) -> dict[str, Any]:
-    """cuDNN and MIOpen: the weights of a layer are w_ih, w_hh, the two biases and the projection, those that there are."""
+    """cuDNN and MIOpen: the weights of a layer are w_ih, w_hh, the two biases and the projection, where they exist."""
     h, r = call["hidden_size"], call.get("proj_size") or call["hidden_size"]
     return {
         "kind": _MODES[call["mode"]], "rows": math.prod(call["input"].shape[:-1]), "i": call["input"].shape[-1],
@@ -205,8 +205,9 @@ def _sizes_cell(call: Call) -> dict[str, Any]:
 
 
 def _lstm_cell(
-    input_gates: Array, hidden_gates: Array, cx: Array, input_bias: Array | None = None, hidden_bias: Array | None = None
-) -> tuple[Array, Array]:
+    input_gates: Array, hidden_gates: Array, cx: Array, input_bias: Array | None = None,
+    hidden_bias: Array | None = None,
+) -> tuple[Array, Array]:  # fmt: skip
     batch, width = cx.shape
 
     def gate(b: int, j: int) -> Any:
@@ -234,9 +235,7 @@ def gru_cell(h: Any, biases: Any) -> Cost:
     return (Cost(add=2 * (1 + biases) + biases) + gate_cost("gru")) * h
 
 
-def _lstm_cell_backward(
-    grad_hy: Array, grad_cy: Array, cx: Array, cy: Array, workspace: Array
-) -> tuple[Array, Array]:
+def _lstm_cell_backward(grad_hy: Array, grad_cy: Array, cx: Array, cy: Array, workspace: Array) -> tuple[Array, Array]:
     batch, width = cx.shape
     to_gates: Array = Array.make(workspace.shape, lambda *_: 0.0)
     to_cell: Array = Array.make(cx.shape, lambda *_: 0.0)
