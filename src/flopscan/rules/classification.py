@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from flopscan.core.cost import Cost
 from flopscan.core.tally import Array, maximum, select, total
 from flopscan.core.trace import Call, TensorSpec, itemsize
 from flopscan.rules import rule
-from flopscan.rules.losses import MEAN, NONE, SUM
-
-_REDUCTIONS = (NONE, MEAN, SUM)
+from flopscan.rules.losses import MEAN, NONE, REDUCTIONS
 
 
 def _sizes(call: Call) -> dict[str, Any]:
@@ -38,10 +37,12 @@ def _nll_backward_moves(call: Call) -> tuple[int, int]:
     return _read(call, "grad_output", "target", "weight", "total_weight"), call.out.nbytes
 
 
-def _places(target: Array, classes_first: bool) -> list[tuple[tuple[int, ...], int]]:
+def _places(target: Array, batched: bool) -> list[tuple[tuple[int, ...], int]]:
     """Where the number of each label stands: the sample's index, the class after its first axis."""
-    indices = Array.make(target.shape, lambda *i: i).data
-    return [(((*i[:1], label, *i[1:]) if classes_first else (label,)), label) for i, label in zip(indices, target.data)]
+    places = []
+    for i, label in zip(itertools.product(*map(range, target.shape)), target.data, strict=True):
+        places.append(((*i[:1], label, *i[1:]) if batched else (label,), label))
+    return places
 
 
 def _nll(self: Array, target: Array, weight: Array | None, reduction: int) -> tuple[Array, Array | None]:
@@ -66,24 +67,22 @@ def _labelled(m: int, n: int, *space: int, reduction: int, weight: bool) -> dict
     }
 
 
-def _space(two: bool) -> tuple[int, ...]:
-    return (2, 1) if two else ()
-
-
 @rule(
     "aten::nll_loss_forward",
     sizes=_sizes, moves=_nll_moves, reference=_nll,
-    example=lambda m, n, reduction=_REDUCTIONS, weight=(True, False): _labelled(m, n, reduction=reduction, weight=weight),
+    example=lambda m, n, reduction=REDUCTIONS, weight=(True, False): _labelled(
+        m, n, reduction=reduction, weight=weight
+    ),
 )  # fmt: skip
 @rule(
     "aten::nll_loss2d_forward",
     sizes=_sizes, moves=_nll_moves, reference=_nll,
-    example=lambda m, n, reduction=_REDUCTIONS, weight=(True, False): _labelled(
+    example=lambda m, n, reduction=REDUCTIONS, weight=(True, False): _labelled(
         m, n, 2, 1, reduction=reduction, weight=weight
     ),
 )  # fmt: skip
 def nll_loss(n: Any, has_weight: Any, reduction: Any) -> Cost:
-    """Minus the number of each label, times its weight (n mul); their sum, that of the weights, for a mean a division."""
+    """Minus the number of each label, times its weight (n mul); their sum and that of the weights; a mean divides."""
     cost = Cost(mul=n * has_weight)
     if reduction == NONE:
         return cost
@@ -112,14 +111,14 @@ def _labelled_backward(m: int, n: int, *space: int, reduction: int, weight: bool
 @rule(
     "aten::nll_loss_backward",
     sizes=_sizes, moves=_nll_backward_moves, reference=_nll_backward,
-    example=lambda m, n, reduction=_REDUCTIONS, weight=(True, False): _labelled_backward(
+    example=lambda m, n, reduction=REDUCTIONS, weight=(True, False): _labelled_backward(
         m, n, reduction=reduction, weight=weight
     ),
 )  # fmt: skip
 @rule(
     "aten::nll_loss2d_backward",
     sizes=_sizes, moves=_nll_backward_moves, reference=_nll_backward,
-    example=lambda m, n, reduction=_REDUCTIONS, weight=(True, False): _labelled_backward(
+    example=lambda m, n, reduction=REDUCTIONS, weight=(True, False): _labelled_backward(
         m, n, 2, 1, reduction=reduction, weight=weight
     ),
 )  # fmt: skip
@@ -161,14 +160,17 @@ def _margin_operands(m: int, n: int, p: int, weight: bool, reduction: int) -> di
     "aten::multi_margin_loss",
     sizes=_sizes,
     reference=_multi_margin,
-    example=lambda m, n, p=(1, 2), weight=(True, False), reduction=_REDUCTIONS: _margin_operands(
+    example=lambda m, n, p=(1, 2), weight=(True, False), reduction=REDUCTIONS: _margin_operands(
         m, n, p, weight, reduction
     ),
 )
 def multi_margin_loss(n: Any, classes: Any, has_weight: Any, p: Any = 1, reduction: Any = MEAN) -> Cost:
-    """Of each of the other classes ``max(margin - x[label] + x[i], 0)**p``, their sum by a constant and the weight."""
+    """Of the other classes ``max(margin - x[label] + x[i], 0)**p``, their sum by a constant and the weight.
+
+    A sample takes 1 + (classes - 1) + (classes - 2) additions.
+    """
     others = n * (classes - 1)
-    cost = Cost(add=n + 2 * others - n, mul=others * (p == 2) + n + n * has_weight, cmp=others)
+    cost = Cost(add=2 * others, mul=others * (p == 2) + n + n * has_weight, cmp=others)
     if reduction == NONE:
         return cost
     return cost + Cost(add=n - 1, div=int(reduction == MEAN))
@@ -200,7 +202,7 @@ def _multi_margin_backward(
     "aten::multi_margin_loss_backward",
     sizes=_sizes,
     reference=_multi_margin_backward,
-    example=lambda m, n, p=(1, 2), weight=(True, False), reduction=_REDUCTIONS: {
+    example=lambda m, n, p=(1, 2), weight=(True, False), reduction=REDUCTIONS: {
         **_margin_operands(m, n, p, weight, reduction),
         "grad_output": TensorSpec((m,) if reduction == NONE else (), "float64"),
     },
@@ -208,4 +210,4 @@ def _multi_margin_backward(
 def multi_margin_loss_backward(n: Any, q: Any, classes: Any, has_weight: Any, p: Any) -> Cost:
     """The gradient by a constant (q mul) and the weight; at each other class where z > 0, and minus their sum."""
     others = n * (classes - 1)
-    return Cost(add=n + 2 * others - n, mul=q + n * has_weight + others * (p == 2), cmp=others)
+    return Cost(add=2 * others, mul=q + n * has_weight + others * (p == 2), cmp=others)

@@ -48,6 +48,12 @@ def cdist(pairs: Any, k: Any, p: Any) -> Cost:
     return each * pairs
 
 
+@rule("aten::_pdist_forward", sizes=lambda call: {"pairs": call.out.numel, "k": call["self"].shape[-1]})
+def pdist(pairs: Any, k: Any, p: Any = 2) -> Cost:
+    """`cdist` over each pair of rows of one matrix."""
+    return cdist(pairs, k, p)
+
+
 def _sizes_euclidean(call: Call) -> dict[str, Any]:
     return {**_sizes(call), "left": call["x1"].numel, "right": call["x2"].numel}
 

@@ -244,6 +244,17 @@ def bincount(n: Any) -> Cost:
     return Cost(add=n)
 
 
+def _sizes_histogram(call: Call) -> dict[str, Any]:
+    """Elements; ``ranged`` where both ends are given: without them the least and the largest are looked for."""
+    return {"n": call["self"].numel, "ranged": (call.get("min", 0), call.get("max", 0)) != (0, 0)}
+
+
+@rule("aten::histc", sizes=_sizes_histogram)
+def histogram(n: Any, ranged: bool) -> Cost:
+    """Two comparisons with the ends, the bin by (x - min) * scale (add, mul) rounded (cmp); counting is integer."""
+    return Cost(cmp=3, add=1, mul=1) * n + Cost(cmp=0 if ranged else 2 * (n - 1))
+
+
 def _sizes_search(call: Call) -> dict[str, Any]:
     edges = call.get("sorted_sequence") or call["boundaries"]
     return {"values": call.out.numel, "length": edges.shape[-1]}

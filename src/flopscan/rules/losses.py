@@ -1,7 +1,6 @@
-"""Loss functions and their gradients: n elements, then for ``mean`` n - 1 additions and a division, for ``sum`` the former.
+"""Loss functions and their gradients: the n elements, then for a sum n - 1 additions, for a mean a division more.
 
-A gradient of a mean is scaled by 1/n (a constant) once for each element of the incoming gradient: q of them, mostly one.
-The lengths and labels that a loss skips (``ignore_index``) are values: every element is counted.
+The gradient of a mean is scaled by 1/n (a constant) once for each of the q incoming gradients, mostly one.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from flopscan.rules import rule
 from flopscan.rules.elementwise import clamped
 
 NONE, MEAN, SUM = 0, 1, 2
-_REDUCTIONS = (NONE, MEAN, SUM)
+REDUCTIONS = (NONE, MEAN, SUM)
 
 
 def _reduced(n: Any, reduction: Any) -> Cost:
@@ -70,7 +69,7 @@ def _huber(x: Any, y: Any, delta: Any) -> Any:
     "aten::mse_loss",
     sizes=_sizes,
     reference=_loss(lambda x, y, _: (d := x - y) * d),
-    example=lambda m, n, reduction=_REDUCTIONS: _example(m, n, reduction, "self", "target"),
+    example=lambda m, n, reduction=REDUCTIONS: _example(m, n, reduction, "self", "target"),
 )
 def mse_loss(n: Any, reduction: Any = MEAN) -> Cost:
     """``(x - y)**2``."""
@@ -81,7 +80,7 @@ def mse_loss(n: Any, reduction: Any = MEAN) -> Cost:
     "aten::smooth_l1_loss",
     sizes=_sizes,
     reference=_loss(_smooth_l1),
-    example=lambda m, n, reduction=_REDUCTIONS, beta=(1.0, 0.3, 0.0): _example(
+    example=lambda m, n, reduction=REDUCTIONS, beta=(1.0, 0.3, 0.0): _example(
         m, n, reduction, "self", "target", beta=beta
     ),
 )
@@ -94,7 +93,7 @@ def smooth_l1_loss(n: Any, beta: Any = 1.0, reduction: Any = MEAN) -> Cost:
     "aten::huber_loss",
     sizes=_sizes,
     reference=_loss(_huber),
-    example=lambda m, n, reduction=_REDUCTIONS, delta=(1.0, 0.3): _example(
+    example=lambda m, n, reduction=REDUCTIONS, delta=(1.0, 0.3): _example(
         m, n, reduction, "self", "target", delta=delta
     ),
 )
@@ -107,7 +106,7 @@ def huber_loss(n: Any, reduction: Any = MEAN) -> Cost:
     "aten::soft_margin_loss",
     sizes=_sizes,
     reference=_loss(lambda x, y, _: log1p(exp(-(x * y)))),
-    example=lambda m, n, reduction=_REDUCTIONS: _example(m, n, reduction, "self", "target"),
+    example=lambda m, n, reduction=REDUCTIONS: _example(m, n, reduction, "self", "target"),
 )
 def soft_margin_loss(n: Any, reduction: Any = MEAN) -> Cost:
     """``log(1 + exp(-x * y))``."""
@@ -146,7 +145,7 @@ _OF_THREE = ("grad_output", "self", "target")
     "aten::mse_loss_backward",
     sizes=_sizes,
     reference=_gradient(lambda g, x, y, _: g * (x - y), lambda g, mean, n: g * (2.0 / n if mean else 2.0)),
-    example=lambda m, n, reduction=_REDUCTIONS: _example(m, n, reduction, *_OF_THREE),
+    example=lambda m, n, reduction=REDUCTIONS: _example(m, n, reduction, *_OF_THREE),
 )
 def mse_loss_backward(n: Any, q: Any) -> Cost:
     """``(2 g) * (x - y)``, for a mean with 2/n for 2."""
@@ -164,7 +163,7 @@ def _smooth_l1_slope(g: Any, x: Any, y: Any, beta: Any) -> Any:
     "aten::smooth_l1_loss_backward",
     sizes=_sizes,
     reference=_gradient(_smooth_l1_slope),
-    example=lambda m, n, reduction=_REDUCTIONS, beta=(1.0, 0.3, 0.0): _example(m, n, reduction, *_OF_THREE, beta=beta),
+    example=lambda m, n, reduction=REDUCTIONS, beta=(1.0, 0.3, 0.0): _example(m, n, reduction, *_OF_THREE, beta=beta),
 )
 def smooth_l1_loss_backward(n: Any, q: Any, beta: Any, reduction: Any) -> Cost:
     """``g * clamp((x - y) / beta, -1, 1)``; with beta 0 the sign of the difference."""
@@ -176,7 +175,7 @@ def smooth_l1_loss_backward(n: Any, q: Any, beta: Any, reduction: Any) -> Cost:
     "aten::huber_loss_backward",
     sizes=_sizes,
     reference=_gradient(lambda g, x, y, delta: clamped(x - y, -delta, delta) * g),
-    example=lambda m, n, reduction=_REDUCTIONS, delta=(1.0, 0.3): _example(m, n, reduction, *_OF_THREE, delta=delta),
+    example=lambda m, n, reduction=REDUCTIONS, delta=(1.0, 0.3): _example(m, n, reduction, *_OF_THREE, delta=delta),
 )
 def huber_loss_backward(n: Any, q: Any, reduction: Any) -> Cost:
     """``g * clamp(x - y, -delta, delta)``."""
@@ -187,7 +186,7 @@ def huber_loss_backward(n: Any, q: Any, reduction: Any) -> Cost:
     "aten::soft_margin_loss_backward",
     sizes=_sizes,
     reference=_gradient(lambda g, x, y, _: -(y * g) / (1.0 + exp(x * y))),
-    example=lambda m, n, reduction=_REDUCTIONS: _example(m, n, reduction, *_OF_THREE),
+    example=lambda m, n, reduction=REDUCTIONS: _example(m, n, reduction, *_OF_THREE),
 )
 def soft_margin_loss_backward(n: Any, q: Any, reduction: Any) -> Cost:
     """``-y * g / (1 + exp(x * y))``."""
@@ -207,7 +206,7 @@ def _bce(self: Array, target: Array, weight: Array | None = None, reduction: int
 
 
 def _bce_operands(
-    m: int, n: int, reduction: Any = _REDUCTIONS, weight: Any = (True, False), gradient: Any = False
+    m: int, n: int, reduction: Any = REDUCTIONS, weight: Any = (True, False), gradient: bool = False
 ) -> dict[str, Any]:
     names = ("self", "target", *(("weight",) if weight else ()), *(("grad_output",) if gradient else ()))
     return _example(m, n, reduction, *names)
@@ -217,7 +216,7 @@ def _bce_operands(
     "aten::binary_cross_entropy",
     sizes=_sizes,
     reference=_bce,
-    example=lambda m, n, reduction=_REDUCTIONS, weight=(True, False): _bce_operands(m, n, reduction, weight),
+    example=lambda m, n, reduction=REDUCTIONS, weight=(True, False): _bce_operands(m, n, reduction, weight),
 )
 def binary_cross_entropy(n: Any, has_weight: Any, reduction: Any = MEAN) -> Cost:
     """``-(l0 + y * (l1 - l0))``, l1 and l0 the logarithms of x and 1 - x, not less than -100; the weight n mul."""
@@ -238,7 +237,7 @@ def _bce_backward(
     "aten::binary_cross_entropy_backward",
     sizes=_sizes,
     reference=_bce_backward,
-    example=lambda m, n, reduction=_REDUCTIONS, weight=(True, False): _bce_operands(m, n, reduction, weight, True),
+    example=lambda m, n, reduction=REDUCTIONS, weight=(True, False): _bce_operands(m, n, reduction, weight, True),
 )
 def binary_cross_entropy_backward(n: Any, q: Any, has_weight: Any, reduction: Any = MEAN) -> Cost:
     """``g * (x - y) / max((1 - x) * x, 1e-12)``; the weight n mul."""
@@ -263,7 +262,7 @@ def _bce_with_logits(
     "aten::binary_cross_entropy_with_logits",
     sizes=lambda call: {**_sizes(call), "k": p.numel if (p := call.get("pos_weight")) is not None else 0},
     reference=_bce_with_logits,
-    example=lambda m, n, reduction=_REDUCTIONS, weight=(True, False), positive=(True, False): {
+    example=lambda m, n, reduction=REDUCTIONS, weight=(True, False), positive=(True, False): {
         **_bce_operands(m, n, reduction, weight), "pos_weight": TensorSpec((n,), "float64") if positive else None,
     },
 )  # fmt: skip

@@ -218,6 +218,18 @@ def linear_backward(m: Any, k: Any, n: Any, output_mask: Any = (True, True, True
     return Cost(fma=m * n * k * sum(map(bool, output_mask[:2])), add=n * (m - 1) if output_mask[2] else 0)
 
 
+@rule("aten::mkldnn_linear_backward_input", contract="grad_output: *m n, weight: n k")
+def linear_backward_input(m: Any, n: Any, k: Any) -> Cost:
+    """m*n*k multiply-adds."""
+    return Cost(fma=m * n * k)
+
+
+@rule("aten::mkldnn_linear_backward_weights", contract="grad_output: *m n, input: *m k")
+def linear_backward_weights(m: Any, n: Any, k: Any, bias_defined: bool = False) -> Cost:
+    """m*n*k multiply-adds; the bias sums m rows."""
+    return Cost(fma=m * n * k, add=n * (m - 1) if bias_defined else 0)
+
+
 def _sizes_matmul(call: Call) -> dict[str, Any]:
     return {"outputs": math.prod(s.numel for s in call.outputs), "k": call["self"].shape[-1]}
 

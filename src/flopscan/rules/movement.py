@@ -88,7 +88,10 @@ _moves(
     "aten::view_copy", "aten::_reshape_alias_copy", "aten::_reshape_copy", "aten::t_copy", "aten::transpose_copy",
     "aten::permute_copy", "aten::expand_copy", "aten::squeeze_copy", "aten::unsqueeze_copy", "aten::select_copy",
     "aten::slice_copy", "aten::narrow_copy", "aten::split_copy", "aten::split_with_sizes_copy", "aten::unbind_copy",
-    "aten::as_strided_copy", "aten::diagonal_copy", "aten::view_as_real_copy", "aten::view_as_complex_copy",
+    "aten::as_strided_copy", "aten::diagonal_copy", "aten::values_copy", "aten::_values_copy", "aten::indices_copy",
+    "aten::_indices_copy", "aten::crow_indices_copy", "aten::col_indices_copy", "aten::ccol_indices_copy",
+    "aten::row_indices_copy", "aten::_fw_primal_copy", "aten::_make_dual_copy", "aten::_neg_view_copy",
+    "aten::_nested_get_values_copy", "aten::_mkldnn_reshape", "aten::_mkldnn_transpose", "aten::view_as_real_copy", "aten::view_as_complex_copy",
 )  # fmt: skip
 _moves(
     "values are looked up", touched,
@@ -107,6 +110,8 @@ _moves(
     "aten::arange", "aten::range", "aten::linspace", "aten::logspace", "aten::tril_indices", "aten::triu_indices",
     "aten::fill_diagonal", "aten::_foreach_zero", "aten::_new_zeros_with_same_feature_meta", "aten::fft_fftfreq",
     "aten::fft_rfftfreq",
+    "aten::bartlett_window", "aten::blackman_window", "aten::hamming_window", "aten::hann_window",
+    "aten::kaiser_window",
 )  # fmt: skip
 _moves(
     "drawing random numbers is not arithmetic of the model", filled,

@@ -1,4 +1,4 @@
-"""The selective scan (S6) of Mamba and VMamba, by its recurrence.
+"""The selective scan (S6) of Mamba and VMamba, by its recurrence, forward and backward.
 
 For each batch b, channel d and step l: h = exp(delta A) h + (delta u) B, y = C h + D u, over n states.
 Source: Gu and Dao, "Mamba", algorithm 2; mamba_ssm `selective_scan_ref`.
@@ -6,6 +6,7 @@ Source: Gu and Dao, "Mamba", algorithm 2; mamba_ssm `selective_scan_ref`.
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from flopscan.core.cost import Cost
@@ -107,4 +108,130 @@ def selective_scan(b: Any, d: Any, l: Any, n: Any, given: frozenset[str], delta_
         each_step += Cost(exp=2, cmp=1)
     if "z" in given:
         each_step += Cost(exp=1, add=1, div=1, mul=1)
+    return each_state * (b * d * l * n) + each_step * (b * d * l)
+
+
+def recurrence_backward(
+    grad: Array,
+    u: Array,
+    delta: Array,
+    A: Array,
+    B: Array,
+    C: Array,
+    D: Array | None = None,
+    z: Array | None = None,
+    delta_bias: Array | None = None,
+    delta_softplus: bool = False,
+) -> tuple[Any, ...]:
+    """The gradients of u, delta, A, B, C, D, z and delta_bias; the states are computed again, not read back."""
+    batch, channels, length = u.shape
+    states = A.shape[1]
+    du, ddelta, dz = (Array(u.shape, [0.0] * len(u.data)) for _ in range(3))
+    dA, dB, dC = (Array(x.shape, [0.0] * len(x.data)) for x in (A, B, C))
+    dD, dbias = ([0.0] * channels for _ in range(2))
+    for b in range(batch):
+        for d in range(channels):
+            steps = _forward_again(b, d, u, delta, A, B, delta_bias, delta_softplus)
+            carry: list[Any] = [0.0] * states
+            for i in reversed(range(length)):
+                step, slope, drive, a, w, h = steps[i]
+                dy = grad[b, d, i]
+                if z is not None:
+                    y = 0.0 if D is None else D[d] * u[b, d, i]
+                    for n in range(states):
+                        y = fma(_per_group(C, b, d, i, n, channels), h[n], y)
+                    dy, dz[b, d, i] = _gate_backward(dy, y, z[b, d, i])
+                total, slopes = 0.0, 0.0
+                for n in range(states):
+                    g = fma(_per_group(C, b, d, i, n, channels), dy, carry[n])
+                    _accumulate(dC, dy, h[n], b, d, i, n, channels)
+                    _accumulate(dB, g, drive, b, d, i, n, channels)
+                    total = fma(g, _per_group(B, b, d, i, n, channels), total)
+                    q = g * w[n]
+                    dA[d, n] = fma(step, q, dA[d, n])
+                    slopes = fma(A[d, n], q, slopes)
+                    carry[n] = a[n] * g
+                du[b, d, i] = step * total
+                if D is not None:
+                    du[b, d, i] = fma(D[d], dy, du[b, d, i])
+                    dD[d] = fma(dy, u[b, d, i], dD[d])
+                dstep = fma(u[b, d, i], total, slopes)
+                ddelta[b, d, i] = dstep if slope is None else dstep * slope
+                if delta_bias is not None:
+                    dbias[d] = ddelta[b, d, i] + dbias[d]
+    return (
+        du, ddelta, dA, dB, dC, None if D is None else Array((channels,), dD), None if z is None else dz,
+        None if delta_bias is None else Array((channels,), dbias),
+    )  # fmt: skip
+
+
+def _forward_again(
+    b: int, d: int, u: Array, delta: Array, A: Array, B: Array, bias: Array | None, softplus: bool
+) -> list[Any]:
+    """Per step: its size, the slope of softplus, delta*u, and per state the factor a, a*h before and h."""
+    steps = []
+    h: list[Any] = [0.0] * A.shape[1]
+    for i in range(u.shape[2]):
+        step, slope = delta[b, d, i] if bias is None else delta[b, d, i] + bias[d], None
+        if softplus:
+            power = exp(step)
+            linear = step > 20.0
+            slope = select(linear, 1.0, power / (1.0 + power))
+            step = select(linear, step, log1p(power))
+        drive = step * u[b, d, i]
+        a = [exp(step * A[d, n]) for n in range(A.shape[1])]
+        w = [a[n] * h[n] for n in range(A.shape[1])]
+        h = [w[n] + drive * _per_group(B, b, d, i, n, u.shape[1]) for n in range(A.shape[1])]
+        steps.append((step, slope, drive, a, w, h))
+    return steps
+
+
+def _gate_backward(dout: Any, y: Any, z: Any) -> tuple[Any, Any]:
+    """Of out = y * z * s with s = 1 / (1 + exp(-z)): the gradients of y and of z."""
+    s = 1.0 / (1.0 + exp(-z))
+    gate = z * s
+    return dout * gate, dout * y * (s + gate * (1.0 - s))
+
+
+def _accumulate(into: Array, x: Any, y: Any, b: int, d: int, i: int, n: int, channels: int) -> None:
+    index: tuple[int, ...] = (d, n)
+    if len(into.shape) == 3:
+        index = (b, n, i)
+    elif len(into.shape) == 4:
+        index = (b, d * into.shape[1] // channels, n, i)
+    into[index] = fma(x, y, into[index])
+
+
+def _example_backward(**sizes: Any) -> dict[str, Any]:
+    operands = _example(**sizes)
+    return {"grad": operands["u"], **operands}
+
+
+_example_backward.__signature__ = inspect.signature(_example)  # type: ignore[attr-defined]
+
+
+@rule(
+    "flopscan::selective_scan_backward", contract=f"grad: b d l, {CONTRACT}",
+    reference=recurrence_backward, example=_example_backward,
+)  # fmt: skip
+def selective_scan_backward(
+    b: Any, d: Any, l: Any, n: Any, given: frozenset[str], delta_softplus: bool = False
+) -> Cost:
+    """Per (b,d,l,n), with the states computed again: 5 mul + 1 add + 6 multiply-adds + 1 exp = 18 FLOPs + 1 exp.
+
+    delta*A, its exp, B*(delta u), a*h, the sum; then the adjoint a*g + C*dy, the gradients of C and B, the two sums
+    over states (g*B and A*q), q = g*(a h) and the gradient of A. z takes the output before the gate, which is one
+    multiply-add more per (b,d,l,n) unless it was kept.
+    """
+    each_state = Cost(mul=5, add=1, fma=6, exp=1)
+    each_step = Cost(mul=2, fma=1)  # delta*u; u's gradient; delta's
+    if "D" in given:
+        each_step += Cost(fma=2)
+    if "delta_bias" in given:
+        each_step += Cost(add=2)
+    if delta_softplus:
+        each_step += Cost(exp=2, cmp=1, add=1, div=1, mul=1)
+    if "z" in given:
+        each_state += Cost(fma=1)
+        each_step += Cost(exp=1, add=3, div=1, mul=5) + (Cost(mul=1) if "D" in given else Cost())
     return each_state * (b * d * l * n) + each_step * (b * d * l)

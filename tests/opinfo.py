@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -33,6 +32,11 @@ class Count:
     uncounted: tuple[str, ...] = ()
     error: str = ""
 
+    @property
+    def counted(self) -> bool:
+        """Whether there is a count, whole or not."""
+        return self.outcome in (WHOLE, PARTIAL)
+
 
 @dataclass(frozen=True)
 class Result:
@@ -47,13 +51,15 @@ class Result:
     @property
     def final(self) -> Count:
         """The answer that a user gets: on shapes, or by running where that was refused."""
-        return self.shapes if self.shapes.outcome in (WHOLE, PARTIAL) or self.running is None else self.running
+        return self.shapes if self.shapes.counted or self.running is None else self.running
 
     @property
     def agrees(self) -> bool:
-        """False where both routes counted everything, and not the same."""
-        both = self.running is not None and {self.shapes.outcome, self.running.outcome} == {WHOLE}
-        return not both or self.shapes.kinds == self.running.kinds  # type: ignore[union-attr]
+        """False where both routes counted the sample, left the same uncounted, and counted the rest differently."""
+        shapes, running = self.shapes, self.running
+        if running is None or not shapes.counted or not running.counted or shapes.uncounted != running.uncounted:
+            return True
+        return shapes.kinds == running.kinds
 
 
 @dataclass
@@ -67,7 +73,7 @@ class Tally:
     impossible: int = 0  # neither counted nor runnable without flopscan
     uncounted: dict[str, list[str]] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
-    different: list[str] = field(default_factory=list)
+    different: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, result: Result) -> None:
         """Count one more result."""
@@ -79,7 +85,7 @@ class Tally:
                 self.failures.append(f"{name}: {route.error}")
         if result.running is not None and result.running.outcome == REFUSED and result.works:
             self.failures.append(f"{name}: works, but not while it is counted: {result.running.error}")
-        if final.outcome in (WHOLE, PARTIAL):
+        if final.counted:
             self.whole += final.outcome == WHOLE
             self.partial += final.outcome == PARTIAL
             self.ran += final is result.running
@@ -90,7 +96,8 @@ class Tally:
             if result.operator not in names:
                 names.append(result.operator)
         if not result.agrees:
-            self.different.append(f"{name}: shapes {result.shapes.kinds}, running {result.running.kinds}")  # type: ignore[union-attr]
+            counts = f"{result.sample}: shapes {result.shapes.kinds}, running {result.running.kinds}"  # type: ignore[union-attr]
+            self.different.setdefault(result.operator, []).append(counts)
 
     def merge(self, other: Tally) -> None:
         """Add another tally."""
@@ -116,7 +123,8 @@ class Tally:
             f" {self.partial} with something uncounted ({self.partial / total:.2%}),"
             f" {self.ran} of these refused on shapes and counted by running ({self.ran / total:.2%}),"
             f" {self.impossible} that torch itself cannot run here,"
-            f" {len(self.failures)} failed, {len(self.different)} counted differently by the two routes"
+            f" {len(self.failures)} failed,"
+            f" {sum(map(len, self.different.values()))} counted differently by the two routes"
         ]
         ranked = sorted(self.uncounted.items(), key=lambda item: (-len(item[1]), item[0]))
         lines += [f"uncounted {op} in {len(names)}: {', '.join(names[:4])}" for op, names in ranked]
@@ -143,9 +151,9 @@ def results(info: Any, *, most: int | None = None, both: bool = False) -> Iterat
 
         shapes = counted(call, packed)
         running = None
-        if both or shapes.outcome not in (WHOLE, PARTIAL):
+        if both or not shapes.counted:
             running = counted(call, packed, run=True)
-        works = running is None or running.outcome in (WHOLE, PARTIAL) or _works(call, packed)
+        works = running is None or running.counted or _works(call, packed)
         yield Result(name, f"sample {i}", shapes, running, works)
 
 
@@ -167,8 +175,8 @@ def counted(call: Callable[..., Any], packed: Any, *, run: bool = False) -> Coun
         warnings.simplefilter("ignore")
         try:
             report = flopscan.count(call, packed, run=run)
-            missing = Counter(row.op for row in report.uncounted)
-            return Count(PARTIAL if missing else WHOLE, report.cost.arithmetic(), tuple(missing))
+            missing = {row.op for row in report.uncounted}
+            return Count(PARTIAL if missing else WHOLE, report.cost.arithmetic(), tuple(sorted(missing)))
         except FlopscanError as error:
             return Count(REFUSED, error=f"{type(error).__name__}: {error}")
         except Exception as error:

@@ -1,0 +1,38 @@
+"""The coverage gate: each of torch's own operator samples is counted, declared free, or listed as uncounted.
+
+None may crash, none that torch can run may be refused by the running route, and both routes count the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import opinfo
+import pytest
+
+CHUNKS = 8
+FLOOR_FIRST = 0.60  # the share of samples with nothing uncounted, in the chunk that has the lowest
+FLOOR_ALL = 0.20
+
+# Operators that torch itself runs as others on meta tensors than on CPU.
+DIFFERENT: dict[str, str] = {}
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_first_two_samples(chunk: int, record_property: Callable[[str, Any], None]) -> None:
+    found = opinfo.tally(opinfo.op_db[chunk::CHUNKS], most=2)
+    record_property("coverage", asdict(found))
+    assert not found.failures
+    assert found.share >= FLOOR_FIRST
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chunk", range(2 * CHUNKS))
+def test_every_sample_by_both_routes(chunk: int, record_property: Callable[[str, Any], None]) -> None:
+    found = opinfo.tally(opinfo.op_db[chunk :: 2 * CHUNKS], both=True)
+    record_property("coverage", asdict(found))
+    assert not found.failures
+    assert {name: counts[0] for name, counts in found.different.items() if name not in DIFFERENT} == {}
+    assert found.share >= FLOOR_ALL

@@ -1,0 +1,60 @@
+"""The selective scan: its rules against their tallies, and the operator that our own model calls."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import flopscan
+import flopscan.ops  # registers the operators
+from flopscan.analysis import price_call
+from flopscan.core.cost import Cost
+from flopscan.core.trace import Call, TensorSpec
+from flopscan.testing import check_rule
+
+
+@pytest.mark.parametrize("op", ["flopscan::selective_scan", "flopscan::selective_scan_backward"])
+@pytest.mark.parametrize("seed", range(25))
+def test_the_formula_is_the_tally_of_the_recurrence(op: str, seed: int) -> None:
+    check_rule(op, seed)
+
+
+def scan(**more: TensorSpec) -> Call:
+    spec = TensorSpec
+    operands = {"u": spec((2, 6, 5)), "delta": spec((2, 6, 5)), "A": spec((6, 4)), "B": spec((2, 4, 5)), "C": spec((2, 4, 5))}
+    return Call("flopscan::selective_scan", {**operands, "delta_softplus": False, **more}, (spec((2, 6, 5)),))
+
+
+def test_six_flops_and_an_exponential_a_state() -> None:
+    states, steps = 2 * 6 * 5 * 4, 2 * 6 * 5
+    cost = price_call(scan()).ideal
+    assert cost is not None
+    assert cost.arithmetic() == {"fma": 2 * states, "mul": 2 * states + steps, "exp": states}
+    with_skip = price_call(scan(D=TensorSpec((6,)))).ideal
+    assert with_skip is not None
+    assert with_skip.mul - cost.mul == steps
+
+
+def test_a_wrong_operand_is_not_counted_and_says_why() -> None:
+    priced = price_call(scan(B=TensorSpec((2, 4, 9))))
+    assert priced.ideal is None
+    assert "operand 'B' is (2, 4, 9), expected 'd n', 'b n l' or 'b g n l'" in priced.note
+    assert "axis l is 9 in 'B' and 5 in 'u'" in priced.note
+
+
+def test_vmamba_is_counted_through_training() -> None:
+    report = flopscan.count("vmamba_tiny", backward=True, training=True, strict=True)
+    operators = report.by_operator()
+    elements = 6_322_176  # the sum of b*d*l*n over the 14 scans; n is 1, so also of b*d*l
+    forward, backward = (operators[f"flopscan::selective_scan{kind}"].cost for kind in ("", "_backward"))
+    assert isinstance(forward, Cost)
+    assert (forward.fma, backward.fma) == (2 * elements, (6 + 1 + 2) * elements)
+    assert operators["flopscan::selective_scan_backward"].calls == 14
+
+
+def test_a_scan_for_real_costs_what_it_costs_on_shapes() -> None:
+    def run(u: torch.Tensor, A: torch.Tensor, B: torch.Tensor) -> torch.Tensor:
+        return flopscan.ops.selective_scan(u, u, A, B, B, delta_softplus=True)
+
+    u, A, B = torch.rand(1, 3, 4), torch.rand(3, 2), torch.rand(1, 2, 4)
+    assert flopscan.count(run, u, A, B).flops == flopscan.count(run, u, A, B, run=True).flops
