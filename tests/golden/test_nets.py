@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from nets import ResNet50, ViT
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import flopscan
 from flopscan.capture.build import without_weights
+from nets import ResNet50, ViT
 
 
 def test_resnet50() -> None:

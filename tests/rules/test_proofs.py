@@ -1,4 +1,4 @@
-"""Every rule that has a reference and can make an example is proven at random sizes: values against torch, counts exactly."""
+"""Every rule with a reference and an example is proven at random sizes: values against torch, counts exactly."""
 
 from __future__ import annotations
 

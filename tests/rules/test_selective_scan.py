@@ -21,7 +21,13 @@ def test_the_formula_is_the_tally_of_the_recurrence(op: str, seed: int) -> None:
 
 def scan(**more: TensorSpec) -> Call:
     spec = TensorSpec
-    operands = {"u": spec((2, 6, 5)), "delta": spec((2, 6, 5)), "A": spec((6, 4)), "B": spec((2, 4, 5)), "C": spec((2, 4, 5))}
+    operands = {
+        "u": spec((2, 6, 5)),
+        "delta": spec((2, 6, 5)),
+        "A": spec((6, 4)),
+        "B": spec((2, 4, 5)),
+        "C": spec((2, 4, 5)),
+    }
     return Call("flopscan::selective_scan", {**operands, "delta_softplus": False, **more}, (spec((2, 6, 5)),))
 
 

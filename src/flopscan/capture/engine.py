@@ -34,30 +34,27 @@ def operator_of(func: Any) -> Operator:
 
 
 def key_of(func: Any, args: Any, kwargs: Any) -> tuple[Any, ...] | None:
-    """A hashable key of a call: the operator, shapes, strides, dtypes, scalars with types. None if unhashable."""
+    """A hashable key of a call: the operator, shapes, strides, dtypes, scalars with types; None if there is no such."""
     parts: list[Any] = [func]
-    for a in args:
-        cls = a.__class__
-        if cls is Tensor or cls is Parameter:
-            parts += (a.size(), a.stride(), a.dtype)
-        elif cls is list or cls is tuple:
-            parts.append(len(a))
-            for b in a:
-                if isinstance(b, Tensor):
-                    parts += (b.size(), b.stride(), b.dtype)
-                else:
-                    parts += (b.__class__, b)
-        elif isinstance(a, Tensor):
-            parts += (cls, a.size(), a.stride() if a.layout is torch.strided else a.layout, a.dtype)
-        else:
-            parts += (cls, a)
-    if kwargs:
-        for name, a in kwargs.items():
-            parts += (name, (a.size(), a.stride(), a.dtype) if isinstance(a, Tensor) else a, a.__class__)
-    key = tuple(parts)
     try:
+        for a in args:
+            cls = a.__class__
+            if cls is Tensor or cls is Parameter:
+                parts += (a.size(), a.stride(), a.dtype)
+            elif cls is list or cls is tuple:
+                parts.append(len(a))
+                for b in a:
+                    parts += (b.size(), b.stride(), b.dtype) if isinstance(b, Tensor) else (b.__class__, b)
+            elif isinstance(a, Tensor):
+                parts += (cls, a.size(), a.stride(), a.dtype)
+            else:
+                parts += (cls, a)
+        if kwargs:
+            for name, a in kwargs.items():
+                parts += (name, (a.size(), a.stride(), a.dtype) if isinstance(a, Tensor) else a, a.__class__)
+        key = tuple(parts)
         hash(key)
-    except TypeError:
+    except (TypeError, RuntimeError):  # an operand cannot be hashed, or has no strides (a sparse tensor)
         return None
     return key
 
@@ -115,10 +112,10 @@ class ShapeEngine(TorchDispatchMode):
     def _compute(self, func: Any, operator: Operator, args: Any, kwargs: Any) -> Any:
         """Fresh outputs that depend on shapes alone: from the cache, or computed once."""
         key = key_of(func, args, kwargs)
-        found = self._cache.get(key)
+        found = self._cache.get(key) if key is not None else None
         if found is None:
             args, kwargs = _all_on_meta(args, kwargs or {})
-            guess = shapes.guess(func, operator, args, kwargs)
+            guess = shapes.guess(func, operator, args, kwargs) if key is not None else None
             if guess is None:
                 output = func(*args, **kwargs)
                 layout = _layout(output)

@@ -120,7 +120,7 @@ class Counting:
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Counting:
-        if _VERSION < (2, 9):  # there a checkpoint imports the compiler when it is first used, which computes with tensors
+        if _VERSION < (2, 9):  # there a checkpoint imports the compiler, which computes with tensors
             importlib.import_module("torch._dynamo")
         with contextlib.ExitStack() as stack:
             stack.enter_context(self.attribution.watching())

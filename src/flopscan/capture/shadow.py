@@ -52,6 +52,8 @@ def on_meta(tensor: Tensor, *, known: bool = True) -> Tensor:
     """A meta tensor like ``tensor`` (sizes, strides, dtype, requires_grad), with its values where they are small."""
     if tensor.is_meta:
         return tensor
+    if tensor.layout is not torch.strided:
+        return tensor.to("meta")
     meta = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device="meta")
     if known and not tensor.is_floating_point() and tensor.numel() <= LIMIT:
         attach(meta, tensor.detach().to("cpu", copy=True))

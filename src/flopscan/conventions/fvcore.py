@@ -37,7 +37,7 @@ def _rmatmul(call: Call) -> int:
 
 
 def einsum_macs(call: Call) -> int:
-    """The multiply-adds of an einsum of two operands: the product of all axes. More operands: pairwise from the left."""
+    """The multiply-adds of an einsum: of two operands the product of all axes, of more pairwise from the left."""
     terms, sizes, result = _equation(call)
     macs, left = 0, terms[0]
     for i, right in enumerate(terms[1:], start=2):

@@ -39,7 +39,7 @@ class Convention:
             try:
                 return handle(call)
             except (KeyError, AttributeError, ValueError) as error:
-                text = f"{self.name} cannot count {call.op}: its operands in this trace are not those of torch ({error!r})"
+                text = f"{self.name} cannot count {call.op}: its operands in the trace are not torch's ({error!r})"
                 raise SchemaError(f"{text}; capture it again") from error
         if cost is None or not self.weights:
             return 0

@@ -95,8 +95,10 @@ def parameters(function: Callable[..., Any]) -> tuple[tuple[str, Any], ...]:
 
 
 def moved(call: Call) -> tuple[int, int]:
-    """The bytes read and written where each operand is read once and each result written once."""
-    return sum(t.nbytes for t in call.tensors()), sum(t.nbytes for t in call.outputs)
+    """The bytes read and written where each operand is read once and each result written once; ``out=`` is not read."""
+    out = call.args.get("out")
+    given = out.nbytes if isinstance(out, TensorSpec) else 0
+    return sum(t.nbytes for t in call.tensors()) - given, sum(t.nbytes for t in call.outputs)
 
 
 def four_fold(cost: Cost) -> Cost:

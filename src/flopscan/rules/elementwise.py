@@ -10,6 +10,7 @@ from typing import Any
 
 from flopscan.core.cost import Cost
 from flopscan.core.tally import (
+    Array,
     Num,
     Pair,
     complex_exp,
@@ -259,7 +260,7 @@ def logaddexp2(self: Any, other: Any) -> Any:
 @pointwise("aten::xlogy")
 def xlogy(self: Any, other: Any) -> Any:
     """``x * log(y)``, and 0 where x is 0."""
-    return _or_zero(self, self * log(other) if isinstance(other, Num) else self * math.log(other))
+    return _or_zero(self, self * log(other))
 
 
 @pointwise("aten::special_xlog1py")
@@ -336,6 +337,29 @@ pointwise("aten::complex")(lambda real, imag: Pair(real, imag))  # two numbers s
 def frexp(n: Any) -> Cost:
     """Mantissa and exponent taken apart: one rounding each number."""
     return Cost(cmp=n)
+
+
+def _cross(self: Array, other: Array) -> Array:
+    rows = zip(*(iter(self.data),) * 3, strict=True), zip(*(iter(other.data),) * 3, strict=True)
+    products = [(b * z - c * y, c * x - a * z, a * y - b * x) for (a, b, c), (x, y, z) in zip(*rows, strict=True)]
+    return Array(self.shape, [value for row in products for value in row])
+
+
+@rule(
+    "aten::linalg_cross",
+    sizes=lambda call: {"n": call.out.numel},
+    reference=_cross,
+    example=lambda m, n: {name: TensorSpec((m, n, 3), "float64") for name in ("self", "other")},
+)
+def cross(n: Any) -> Cost:
+    """Two multiplications and a subtraction for each of three components."""
+    return Cost(mul=2 * n, add=n)
+
+
+@rule("aten::ldexp", sizes=lambda call: {"n": call.out.numel}, source="a power of two is an exponent, not a function")
+def ldexp(n: Any) -> Cost:
+    """One multiplication. Where torch has no operator of its own for it, it runs a power and a product."""
+    return Cost(mul=n)
 
 
 @rule(

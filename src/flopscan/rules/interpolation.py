@@ -41,7 +41,7 @@ def nearest_backward(arriving: Any, covered: Any) -> Cost:
     return Cost(add=arriving - covered)
 
 
-def _taps_linear(size: int, out: int, align_corners: bool, scale: float | None) -> list[list[tuple[int, float]]]:
+def _taps_linear(size: int, out: int, align_corners: bool) -> list[list[tuple[int, float]]]:
     """For each output position the two positions it lies between, and their weights."""
     if align_corners:
         places = [i * (size - 1) / (out - 1) if out > 1 else 0.0 for i in range(out)]
@@ -53,7 +53,7 @@ def _taps_linear(size: int, out: int, align_corners: bool, scale: float | None) 
 
 def _resample(self: Array, output_size: Any, align_corners: bool) -> Array:
     sizes = self.shape[2:]
-    taps = [_taps_linear(n, m, align_corners, None) for n, m in zip(sizes, output_size, strict=True)]
+    taps = [_taps_linear(n, m, align_corners) for n, m in zip(sizes, output_size, strict=True)]
 
     def value(plane: Array, at: tuple[int, ...], axis: int) -> Any:
         if axis == len(sizes):
@@ -95,7 +95,7 @@ def upsample_backward(outputs: Any, t: Any, axes: Any) -> Cost:
 
 def _resample_backward(grad_output: Array, output_size: Any, input_size: Any, align_corners: bool) -> Array:
     sizes = input_size[2:]
-    taps = [_taps_linear(n, m, align_corners, None) for n, m in zip(sizes, output_size, strict=True)]
+    taps = [_taps_linear(n, m, align_corners) for n, m in zip(sizes, output_size, strict=True)]
     result = Array.make(tuple(input_size), lambda *_: 0.0)
 
     def put(grad: Any, place: tuple[int, ...], at: tuple[int, ...]) -> None:

@@ -91,7 +91,8 @@ _moves(
     "aten::as_strided_copy", "aten::diagonal_copy", "aten::values_copy", "aten::_values_copy", "aten::indices_copy",
     "aten::_indices_copy", "aten::crow_indices_copy", "aten::col_indices_copy", "aten::ccol_indices_copy",
     "aten::row_indices_copy", "aten::_fw_primal_copy", "aten::_make_dual_copy", "aten::_neg_view_copy",
-    "aten::_nested_get_values_copy", "aten::_mkldnn_reshape", "aten::_mkldnn_transpose", "aten::view_as_real_copy", "aten::view_as_complex_copy",
+    "aten::_nested_get_values_copy", "aten::_mkldnn_reshape", "aten::_mkldnn_transpose",
+    "aten::view_as_real_copy", "aten::view_as_complex_copy",
 )  # fmt: skip
 _moves(
     "values are looked up", touched,

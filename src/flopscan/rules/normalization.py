@@ -176,7 +176,9 @@ def layer_norm_backward(n: Any, k: Any, r: Any, has_weight: Any, to_input: Any, 
     return cost
 
 
-def _rms_norm(input: Array, normalized_shape: Any, weight: Array | None, eps: float) -> tuple[Array, Array]:
+def _rms_norm(
+    input: Array, normalized_shape: Any, weight: Array | None = None, eps: float = 1e-5
+) -> tuple[Array, Array]:
     results: Values = []
     scales = []
     for row in rows_of(input, math.prod(normalized_shape)):
@@ -196,7 +198,7 @@ def rms_norm(n: Any, r: Any, has_weight: Any) -> Cost:
 
 
 def _rms_norm_backward(
-    grad_out: Array, input: Array, normalized_shape: Any, rstd: Array, weight: Array | None, output_mask: Any
+    grad_out: Array, input: Array, normalized_shape: Any, rstd: Array, output_mask: Any, weight: Array | None = None
 ) -> tuple[Array | None, Array | None]:
     rows = rows_of(input, math.prod(normalized_shape))
     return _gradients(grad_out, rows, rstd.data, weight, output_mask, mean=False)

@@ -232,6 +232,7 @@ def _truths(combine: Callable[[list[bool]], Any]) -> Callable[..., Array]:
 @rule("aten::any", sizes=sizes, reference=_truths(any), example=_example(_ONE))
 @rule("aten::all", sizes=sizes, reference=_truths(all), example=_example(_ONE))
 @rule("aten::count_nonzero", sizes=sizes, reference=_truths(sum), example=_example(_ONE))
+@rule("aten::_is_all_true", "aten::_is_any_true", sizes=sizes)
 def tested(n: Any) -> Cost:
     """n comparisons with zero; what is done with truth values is integer work."""
     return Cost(cmp=n)
