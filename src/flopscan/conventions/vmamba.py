@@ -1,8 +1,8 @@
 """How the VMamba repository counts: fvcore's numbers, and 9 per (b, d, l, n) plus 1 per (b, d, l) for a scan.
 
-Facts from MzeroMiko/VMamba (MIT), `VSSM.flops` and `flops_selective_scan_fn`. The unit is mixed: MACs of products, FLOPs
-of norms and scans. Published digits of the v0 models are a little off these exact sums, because numpy prints the count
-of an einsum with four digits (VMamba-T v0: 5.62689504 G published, 5,626,902,528 exactly).
+Facts from MzeroMiko/VMamba (MIT), `VSSM.flops` and `flops_selective_scan_fn`. The unit is mixed: MACs of products,
+FLOPs of norms and scans. Published digits of the v0 models are a little off these exact sums, because numpy prints the
+count of an einsum with four digits (VMamba-T v0: 5.62689504 G published, 5,626,902,528 exactly).
 """
 
 from __future__ import annotations
