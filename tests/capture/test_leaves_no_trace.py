@@ -102,3 +102,13 @@ def test_building_without_weights_allocates_none_and_restores() -> None:
     with pytest.raises(ZeroDivisionError), without_weights():
         raise ZeroDivisionError
     assert nn.Module.register_parameter is register
+
+
+def test_a_module_that_a_function_brings_along_is_borrowed_too() -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.PReLU(), nn.BatchNorm1d(8))
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    report = flopscan.count(lambda x: model(x).square().mean(), (3, 4), backward=True)
+    assert report.macs == 2 * 3 * 4 * 8  # forward, and the gradient of the weight
+    assert report.params == 4 * 8 + 8 + 1 + 16
+    assert all(p.grad is None and not p.is_meta for p in model.parameters())
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())

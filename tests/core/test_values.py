@@ -9,9 +9,11 @@ import pickle
 import pytest
 import sympy
 
+from flopscan.analysis import price_call
 from flopscan.core.amount import Amount
 from flopscan.core.convention import Convention
 from flopscan.core.cost import FIELDS, KINDS, Cost, total
+from flopscan.core.trace import Call, TensorSpec
 from samples import make_ledger
 
 
@@ -69,3 +71,24 @@ def test_a_convention_weighs_kinds_or_takes_functions_as_written() -> None:
     assert by_operator.total(ledger) == 52
     forward_only = Convention("p", "F", "", "", handles={"x::unknown": lambda call: 1}, phases=("forward",))
     assert forward_only.total(ledger) == 0
+
+
+@pytest.mark.parametrize(
+    ("op", "args"),
+    [
+        ("aten::div", {"self": TensorSpec((3,)), "other": 0.0}),
+        ("aten::pow", {"self": TensorSpec((3,)), "exponent": -5000.0}),
+        ("aten::remainder", {"self": TensorSpec((3,)), "other": 0}),
+        ("aten::celu", {"self": TensorSpec((3,)), "alpha": 1e-9}),
+        ("aten::softplus", {"self": TensorSpec((3,)), "beta": 5000, "threshold": 20}),
+    ],
+)
+def test_scalars_that_overflow_have_a_price_all_the_same(op: str, args: dict[str, object]) -> None:
+    priced = price_call(Call(op, args, (TensorSpec((3,)),)))
+    assert priced.ideal is not None, priced.note
+
+
+def test_a_call_that_a_rule_cannot_take_is_uncounted_and_not_a_crash() -> None:
+    priced = price_call(Call("aten::mm", {"self": TensorSpec((3, 4))}, (TensorSpec((3,)),)))
+    assert priced.ideal is None
+    assert "operand 'mat2' is missing" in priced.note

@@ -31,11 +31,19 @@ _TORCH = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
 class Attribution:
     """Where the running code is: ``module`` (an index into the recorder's modules), ``phase()`` and ``line()``."""
 
-    def __init__(self, recorder: Recorder, root: nn.Module | None = None, *, lines: bool = False) -> None:
+    def __init__(
+        self,
+        recorder: Recorder,
+        root: nn.Module | None = None,
+        *,
+        lines: bool = False,
+        adopt: Callable[[nn.Module], object] | None = None,
+    ) -> None:
         self.recorder = recorder
         self.module = 0
         self.failed_in: int | None = None
         self.lines = lines
+        self._adopt = adopt  # told of every module that is not below the root, before it runs
         self._failure: BaseException | None = None
         self._root = root
         self._names: dict[int, list[str]] = {}
@@ -182,16 +190,21 @@ class Attribution:
         self._paths[parent, id(module)] = index
         return index
 
+    def _welcome(self, module: nn.Module) -> None:
+        self._alive.append(module)
+        if self._adopt is not None:
+            self._adopt(module)
+
     def _path(self, parent: str, module: nn.Module) -> str:
         names = self._names.get(id(module))
         if names is None and self._root is None and not parent:  # code that runs by itself: each model is a root
             top = type(module).__name__
             twins = sum(path == top or (path.startswith(f"{top} #") and "." not in path) for path in self._by_path)
             self._list(module, f"{top} #{twins + 1}" if twins else top)
-            self._alive.append(module)
+            self._welcome(module)
             names = self._names[id(module)]
         if names is None:  # made while running
-            self._alive.append(module)
+            self._welcome(module)
             return f"{parent}.{type(module).__name__}" if parent else type(module).__name__
         below = [name for name in names if not parent or name.startswith(parent + ".") or name == parent]
         return (below or names)[0]

@@ -38,7 +38,12 @@ def trace(
     """The trace of ``model(*args, **kwargs)`` on shapes; with ``backward`` also of the gradient of its outputs' sum."""
     recorder = Recorder()
     root = model if isinstance(model, nn.Module) else None
-    attribution = Attribution(recorder, root, lines=lines)
+    guests = contextlib.ExitStack()  # modules that a function brings along: borrowed when they are first called
+
+    def adopt(module: nn.Module) -> None:
+        guests.enter_context(borrowed(module, training=training, gradients=backward))
+
+    attribution = Attribution(recorder, root, lines=lines, adopt=adopt)
     engine = ShapeEngine(recorder, attribution)
     engine.attention = attention.shape_only
     inputs = tuple(materialize(a) for a in args), {k: materialize(v) for k, v in kwargs.items()}
@@ -48,6 +53,7 @@ def trace(
         stack.enter_context(_gradients(backward))
         if root is not None:
             stack.enter_context(borrowed(root, training=training, gradients=backward))
+        stack.enter_context(guests)
         stack.enter_context(explained(engine, attribution, model, inputs))
         stack.enter_context(attribution.watching())
         stack.enter_context(control.intercepted(engine))

@@ -43,7 +43,7 @@ class Pointwise:
             return Price(Cost(read=read, written=written))
         try:
             each = self._each(call, any(t.is_complex for t in tensors))
-        except (TypeError, AttributeError, KeyError) as error:
+        except (TypeError, AttributeError, LookupError, ArithmeticError, ValueError) as error:
             return Price(None, note=f"no formula for these operands ({error})")
         size = sum(t.numel for t in call.outputs) or max((t.numel for t in call.tensors()), default=0)
         return Price(each * size + Cost(read=read, written=written))

@@ -51,9 +51,12 @@ class Rule:
             known = self.bind(call)
             cost = self.evaluate(self.cost, call, known)
             executed = self.evaluate(self.executed, call, known) if self.executed else None
-        except (ContractError, KeyError) as error:
-            text = str(error) if isinstance(error, ContractError) else f"{call.op}: operand {error} was not recorded"
-            return Price(None, note=text)
+        except ContractError as error:
+            return Price(None, note=str(error))
+        except KeyError as error:
+            return Price(None, note=f"operand {error} was not recorded")
+        except (TypeError, AttributeError, LookupError, ArithmeticError, ValueError) as error:
+            return Price(None, note=f"no formula for these operands ({error})")
         if is_complex and self.complex is not None:
             cost, executed = self.complex(cost), executed and self.complex(executed)
         if not (cost.read or cost.written):

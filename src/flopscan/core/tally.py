@@ -35,6 +35,10 @@ def _value(x: Any) -> Any:
     return x.value if isinstance(x, Num) else x
 
 
+def _quotient(a: Any, b: Any) -> Any:
+    return a / b if b else math.nan
+
+
 class Num:
     """A real number that reports every operation on it to its tally."""
 
@@ -66,10 +70,10 @@ class Num:
     __rmul__ = __mul__
 
     def __truediv__(self, other: Any) -> Num:
-        return self.did("div", self.value / _value(other))
+        return self.did("div", _quotient(self.value, _value(other)))
 
     def __rtruediv__(self, other: Any) -> Num:
-        return self.did("div", _value(other) / self.value)
+        return self.did("div", _quotient(_value(other), self.value))
 
     def __neg__(self) -> Num:
         return Num(-self.value, self.tally)
@@ -119,7 +123,10 @@ def fma(a: Any, b: Any, c: Any) -> Any:
 def _function(kind: str, compute: Callable[..., float]) -> Callable[..., Any]:
     def apply(x: Any, *others: Any) -> Any:
         owner = next((y for y in (x, *others) if isinstance(y, Num)), None)
-        value = compute(_value(x), *(_value(y) for y in others))
+        try:
+            value = compute(_value(x), *(_value(y) for y in others))
+        except (ArithmeticError, ValueError):  # where Python raises, IEEE arithmetic goes on with inf or nan
+            value = math.nan
         return value if owner is None else owner.did(kind, value)
 
     return apply
