@@ -24,6 +24,9 @@ def price_call(call: Call) -> Price:
     rule = rules.find(call.op)
     if rule is None:
         return Price(None, note="no rule for this operator")
+    sparse = {t.layout for t in (*call.tensors(), *call.outputs) if t.layout != "strided"}
+    if sparse:
+        return Price(None, note=f"no formula for the layout {', '.join(sorted(sparse))}")
     return rule.price(call)
 
 

@@ -112,3 +112,14 @@ def test_a_module_that_a_function_brings_along_is_borrowed_too() -> None:
     assert report.params == 4 * 8 + 8 + 1 + 16
     assert all(p.grad is None and not p.is_meta for p in model.parameters())
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_a_real_run_leaves_the_inputs_as_they_were() -> None:
+    x = torch.ones(3, 4, requires_grad=True)
+    first = flopscan.count(lambda t: (t * 2).sum(), x, run=True, backward=True)
+    again = flopscan.count(lambda t: (t * 2).sum(), x, run=True, backward=True)
+    assert first.flops == again.flops
+    assert x.grad is None
+    z = torch.zeros(3)
+    flopscan.count(lambda t: t.add_(1), z, run=True)
+    assert torch.equal(z, torch.zeros(3))

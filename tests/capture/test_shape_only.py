@@ -260,3 +260,25 @@ def test_integer_indices_need_no_values() -> None:
         return x[where.argsort()] @ x.T
 
     assert flopscan.count(gather, (6, 5), (6,)).macs == 6 * 6 * 5
+
+
+def test_sparse_products_are_listed_and_not_counted_as_dense() -> None:
+    report = flopscan.count(torch.matmul, torch.eye(100).to_sparse(), torch.ones(100, 100), run=True)
+    assert report.macs == 0
+    assert [u.reason for u in report.uncounted] == ["no formula for the layout sparse_coo"]
+
+
+@pytest.mark.parametrize("ask", [torch.equal, torch.allclose])
+def test_comparing_values_is_refused_as_what_it_is(ask: object) -> None:
+    with pytest.raises(DataDependentError, match="the value of a shape-only tensor was asked for"):
+        flopscan.count(ask, (3,), (3,))  # type: ignore[arg-type]
+
+
+def test_complex_outputs_have_a_backward() -> None:
+    x = torch.empty(8, requires_grad=True)
+    assert flopscan.count(torch.fft.rfft, x, backward=True).by_phase()["backward"].flops > 0
+
+
+def test_backward_without_a_gradient_says_what_to_give() -> None:
+    with pytest.raises(CaptureError, match="no output has a gradient; expected one that depends on a parameter"):
+        flopscan.count(torch.relu, (3,), backward=True)

@@ -95,7 +95,7 @@ class ShapeEngine(TorchDispatchMode):
         if does is Does.CREATE:
             return self._create(func, operator, args, kwargs or {})
         if does is Does.READ:
-            return self._read(operator, args[0])
+            return self._read(func, operator, args)
         return self._other(func, operator, args, kwargs or {})
 
     @classmethod
@@ -203,14 +203,15 @@ class ShapeEngine(TorchDispatchMode):
         self.record(self._intern(func, operator, args, kwargs, output))
         return output
 
-    def _read(self, operator: Operator, tensor: Tensor) -> Any:
-        real = shadow.value(tensor)
-        if real is None:
-            raise DataDependentError(
-                "the value of a shape-only tensor was asked for (.item(), bool(), int() or float() of"
-                f" {str(tensor.dtype)[6:]}[{', '.join(map(str, tensor.shape))}])"
-            )
-        return real.item()
+    def _read(self, func: Any, operator: Operator, args: Any) -> Any:
+        for tensor in _tensors(args, {}):
+            if shadow.value(tensor) is None:
+                how = "torch.equal" if operator.name == "aten::equal" else ".item(), bool(), int() or float()"
+                shape = ", ".join(map(str, tensor.shape))
+                raise DataDependentError(
+                    f"the value of a shape-only tensor was asked for ({how} of {str(tensor.dtype)[6:]}[{shape}])"
+                )
+        return func(*shadow.real_tree(args))
 
     def _other(self, func: Any, operator: Operator, args: Any, kwargs: Any) -> Any:
         tensors = _tensors(args, kwargs)

@@ -33,6 +33,9 @@ def explained(engine: Any, attribution: Attribution, model: Any, inputs: Any) ->
             raise UsageError(f"{_name(model)} does not take these inputs: {error}; got {_describe(inputs)}") from error
         raise CaptureError(_raised(error, engine, attribution, model, inputs)) from error
     except Exception as error:
+        if "cannot be called on meta tensors" in str(error):
+            where = _where(error, attribution)
+            raise DataDependentError(f"{where}: the value of a shape-only tensor was asked for; {RUN_IT}") from error
         raise CaptureError(_raised(error, engine, attribution, model, inputs)) from error
 
 

@@ -20,7 +20,9 @@ def materialize(value: Any, *, top: bool = True, device: str = "meta") -> Any:
     if isinstance(value, TensorSpec):
         return _tensor(value, device)
     if isinstance(value, Tensor):
-        return shadow.on_meta(value) if device == "meta" else value
+        if device == "meta":
+            return shadow.on_meta(value)
+        return value.detach().clone().requires_grad_(value.requires_grad)  # what runs may write into it
     if top and isinstance(value, (tuple, torch.Size)) and value and all(type(n) is int for n in value):
         return _tensor(TensorSpec(tuple(value)), device)
     if isinstance(value, dict):

@@ -25,7 +25,7 @@ class Does(enum.Enum):
 _RESIZES = {"aten::resize_", "aten::resize_as_", "aten::set_", "aten::set_data", "aten::_resize_output_"}
 _SHAPE_FROM_VALUES = {
     "aten::nonzero", "aten::unique_consecutive", "aten::_unique2", "aten::unique_dim", "aten::masked_select",
-    "aten::bincount", "aten::nonzero_static", "aten::_unique",
+    "aten::bincount", "aten::_unique",
 }  # fmt: skip
 
 
@@ -42,13 +42,15 @@ class Operator:
         tags = getattr(func, "tags", ())
         self.random = torch.Tag.nondeterministic_seeded in tags or "rand" in self.name or "bernoulli" in self.name
         self.pointwise = torch.Tag.pointwise in tags
-        self.dynamic = self.name in _SHAPE_FROM_VALUES or getattr(torch.Tag, "dynamic_output_shape", None) in tags
+        self.dynamic = self.name != "aten::nonzero_static" and (
+            self.name in _SHAPE_FROM_VALUES or getattr(torch.Tag, "dynamic_output_shape", None) in tags
+        )
         self.does = self._classify(schema, tags)
 
     def _classify(self, schema: Any, tags: Any) -> Does:
         written = [a for a in schema.arguments if a.alias_info is not None and a.alias_info.is_write]
         aliased = any(x.alias_info is not None for x in (*schema.arguments, *schema.returns))
-        if self.name == "aten::_local_scalar_dense":
+        if self.name in ("aten::_local_scalar_dense", "aten::equal"):
             return Does.READ
         if self.name in ("aten::detach", "aten::alias", "aten::lift_fresh"):
             return Does.VIEW
@@ -64,12 +66,11 @@ class Operator:
 
 
 def describe(tensor: Tensor) -> TensorSpec:
-    """The shape, dtype and strides of ``tensor`` as data."""
-    shape = tuple(tensor.shape)
-    strides = None
-    if tensor.layout is torch.strided and not tensor.is_contiguous():
-        strides = tuple(tensor.stride())
-    return TensorSpec(shape, str(tensor.dtype)[6:], strides)
+    """The shape, dtype, strides and layout of ``tensor`` as data."""
+    shape, dtype = tuple(tensor.shape), str(tensor.dtype)[6:]
+    if tensor.layout is not torch.strided:
+        return TensorSpec(shape, dtype, layout=str(tensor.layout).removeprefix("torch."))
+    return TensorSpec(shape, dtype, None if tensor.is_contiguous() else tuple(tensor.stride()))
 
 
 def plain(value: Any) -> Any:

@@ -85,11 +85,11 @@ def _gradients(wanted: bool) -> Iterator[None]:
 
 def differentiate(output: Any) -> None:
     """Backpropagate ones into every floating-point output that has a gradient."""
-    tensors = [t for t in _leaves(output) if t.requires_grad and t.is_floating_point()]
+    tensors = [t for t in _leaves(output) if t.requires_grad and (t.is_floating_point() or t.is_complex())]
     if not tensors:
         raise CaptureError(
-            "backward was asked for, but no output of the model has a gradient; expected an output that depends on"
-            " a parameter with requires_grad=True"
+            "backward was asked for, but no output has a gradient; expected one that depends on a parameter, or on an"
+            " input, with requires_grad=True (a shape has none: give torch.empty(..., requires_grad=True))"
         )
     scalars = [t for t in tensors if t.dim() == 0]
     roots = scalars[:1] or tensors  # a loss among the outputs is what training differentiates

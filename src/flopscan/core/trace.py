@@ -28,11 +28,12 @@ def itemsize(dtype: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """The shape, dtype and strides of a tensor; ``strides`` is None where it is contiguous."""
+    """The shape, dtype, strides and layout of a tensor; ``strides`` is None where it is contiguous or sparse."""
 
     shape: tuple[int, ...]
     dtype: str = "float32"
     strides: tuple[int, ...] | None = None
+    layout: str = "strided"
 
     @property
     def numel(self) -> int:
@@ -187,6 +188,8 @@ def _encode(value: Any) -> Any:
         spec: dict[str, Any] = {"tensor": list(value.shape), "dtype": value.dtype}
         if value.strides is not None:
             spec["strides"] = list(value.strides)
+        if value.layout != "strided":
+            spec["layout"] = value.layout
         return spec
     if isinstance(value, (list, tuple)):
         return [_encode(v) for v in value]
@@ -205,7 +208,8 @@ def _decode(value: Any) -> Any:
     if isinstance(value, dict):
         if "tensor" in value:
             strides = value.get("strides")
-            return TensorSpec(tuple(value["tensor"]), value["dtype"], None if strides is None else tuple(strides))
+            steps = None if strides is None else tuple(strides)
+            return TensorSpec(tuple(value["tensor"]), value["dtype"], steps, value.get("layout", "strided"))
         if "complex" in value:
             return complex(*(_decode(v) for v in value["complex"]))
         return float(value["float"])
