@@ -61,3 +61,11 @@ def test_the_readme_names_real_targets_and_conventions() -> None:
         assert f"| `{name}`" in text, f"the README does not list the convention {name}"
     for name, total in re.findall(r"\| `(vmamba_\w+)` \|.*\| ([\d,]+) \|", text):
         assert flopscan.count(name).under("vmamba") == int(total.replace(",", ""))
+
+
+def test_the_report_in_the_readme_is_what_is_printed() -> None:
+    from flopscan.report import text
+
+    printed = text.render(flopscan.count("vmamba_tiny"), width=100, depth=1)
+    same_on_every_version = printed[: printed.index("not counted: nothing")]
+    assert same_on_every_version in (ROOT / "README.md").read_text()

@@ -7,5 +7,6 @@ CONVENTION = Convention(
     unit="MAC",
     summary="multiply-adds of products, convolutions, attention and recurrences; nothing else",
     source="the 'GMACs' of model tables; half of FlopCounterMode where no scan and no causal mask occurs",
+    scan="2bdln",
     weights={"fma": 1},
 )

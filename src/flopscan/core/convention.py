@@ -21,7 +21,8 @@ class Convention:
     A handle is keyed by the operator's name, or by the name of a function as the user wrote it (``torch::matmul``);
     where it takes such a function, the operators inside are not counted again. Without weights, an operator that has
     no handle counts zero: that is what the peer does, and `uncounted` still lists what our rules do not know.
-    ``phases`` are those that it sees at all; empty means every one.
+    ``phases`` are those that it sees at all; empty means every one. ``scan`` is its formula of a selective scan, in
+    axis letters: a report with a scan in it shows the conventions that have one side by side.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Convention:
     weights: Mapping[str, int] = field(default_factory=dict)
     handles: Mapping[str, Handle] = field(default_factory=dict)
     phases: tuple[str, ...] = ()
+    scan: str = ""
 
     def of(self, call: Call, cost: Cost | None) -> int:
         """What one call adds to the total."""

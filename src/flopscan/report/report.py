@@ -12,6 +12,7 @@ from flopscan.core.amount import Amount
 from flopscan.core.convention import Convention
 from flopscan.core.cost import TRANSCENDENTAL, Cost, total
 from flopscan.core.ledger import Ledger, Uncounted
+from flopscan.report import scan as scans
 
 SCHEMA = "flopscan.report/1"
 
@@ -138,6 +139,11 @@ class Report:
         chosen = self.convention.name
         return f"{command} --convention {chosen}" if command and chosen != "flops" else command
 
+    @property
+    def scan(self) -> scans.Scan | None:
+        """The selective scans under every convention that has a formula for one; None where there is no scan."""
+        return scans.of(self.ledger)
+
     def under(self, convention: str) -> Amount:
         """The total under another convention, with its unit. Raises UsageError for an unknown name."""
         return conventions.get(convention).total(self.ledger)
@@ -190,6 +196,7 @@ class Report:
                 {"op": u.op, "count": u.count, "shapes": list(u.shapes), "modules": list(u.modules), "reason": u.reason}
                 for u in self.uncounted
             ],
+            "scan": self.scan.to_dict() if self.scan else None,
             "notes": [*origin.get("notes", []), *self.ledger.notes()],
             "versions": origin.get("versions", {}),
             "route": origin.get("route", ""),

@@ -33,7 +33,7 @@ def render(
         raise UsageError(f"cannot show a report by {by!r}; expected {', '.join(VIEWS[:-1])} or {VIEWS[-1]}")
     width = max(NARROWEST, shutil.get_terminal_size().columns if width is None else width)
     sections = [headline(report, width), _phases(report, width), *_main(report, width, depth, by)]
-    sections += [_uncounted(report, width), _notes(report, width), _origin(report, width)]
+    sections += [_scan(report, width), _uncounted(report, width), _notes(report, width), _origin(report, width)]
     lines: list[Line] = []
     for section in filter(None, sections):
         lines += [[("", "")], *section] if lines else section
@@ -223,6 +223,33 @@ def _left(headers: Sequence[str], width: int) -> list[Line]:
     if not headers:
         return []
     return wrap(f"no room in {width} columns for: {', '.join(headers)}", width, indent="  ", style="dim")
+
+
+def _scan(report: Report, width: int) -> list[Line]:
+    """One scan, every convention: what the selective scans are under each, and their share of its total."""
+    scan = report.scan
+    if scan is None:
+        return []
+    title = f"selective scan: {scan.calls:,} call{'s' * (scan.calls > 1)}, bdln {exact(scan.states)}"
+    lines = wrap(f"{title}; {_some(scan.shapes)}", width, indent="  ", style="bold")
+    rows = [
+        Row(
+            (
+                (row.convention, row.formula),
+                f"{aligned(int(row.value))}",
+                row.value.unit,
+                f"{row.share:.2%}",
+                exact(row.total),
+            )
+        )
+        for row in scan.rows
+    ]
+    columns = [
+        Column("as counted by", "name"), Column("scan", style="bold"), Column("unit", rank=4),
+        Column("share", rank=2), Column("of its total", rank=3),
+    ]  # fmt: skip
+    shown, left = table(columns, rows, width)
+    return lines + shown + _left(left, width)
 
 
 def _uncounted(report: Report, width: int) -> list[Line]:

@@ -1,0 +1,27 @@
+"""What the conventions of the field add up for one selective scan."""
+
+from __future__ import annotations
+
+from flopscan.core.convention import Handle
+from flopscan.core.trace import Call
+
+OPERATOR = "flopscan::selective_scan"
+BACKWARD = "flopscan::selective_scan_backward"
+
+
+def sizes(call: Call) -> tuple[int, int, int, int]:
+    """b, d, l and n of a scan; a complex state counts once, as A has it."""
+    batch, channels, length = call["u"].shape
+    return batch, channels, length, call["A"].shape[-1]
+
+
+def per_state(halves_or_ones: float, *, skip: int = 0, gate: int = 0, always: int = 0) -> Handle:
+    """A handle: so many per (b, d, l, n); per (b, d, l) ``skip`` where D is given, ``gate`` where z is, ``always``."""
+    doubled = round(2 * halves_or_ones)
+
+    def count(call: Call) -> int:
+        b, d, l, n = sizes(call)
+        steps = always + skip * (call.get("D") is not None) + gate * (call.get("z") is not None)
+        return (doubled * b * d * l * n) // 2 + steps * b * d * l
+
+    return count

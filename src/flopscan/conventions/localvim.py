@@ -1,0 +1,15 @@
+"""How LocalMamba counts LocalVim: 5 per (b, d, l, n) and 2 per (b, d, l), added to MACs; projections counted once."""
+
+from flopscan.conventions._scan import OPERATOR, per_state
+from flopscan.conventions.fvcore import HANDLES, einsum_macs
+from flopscan.core.convention import Convention
+
+CONVENTION = Convention(
+    name="localvim",
+    unit="mixed",
+    summary="fvcore MACs and norms, scan 5*L*D*N + 2*L*D for each sequence of a batch",
+    source="hunto/LocalMamba, its handler of MambaInnerFnNoOutProj; there the batch is dropped, here it is counted",
+    handles={**HANDLES, "torch::einsum": einsum_macs, OPERATOR: per_state(5, always=2)},
+    phases=("forward",),
+    scan="5bdln + 2bdl",
+)
