@@ -9,10 +9,13 @@ import pkgutil
 
 from flopscan.core.pointwise import declare
 from flopscan.core.rule import Registry, Rule
+from flopscan.core.seam import Seam
 
 REGISTRY = Registry()
+SEAMS: list[Seam] = []  # where operators that the dispatcher does not show are called; declared beside their rules
 rule = REGISTRY.rule
 pointwise = functools.partial(declare, REGISTRY)
+seam = SEAMS.append
 
 
 @functools.cache
@@ -34,3 +37,9 @@ def load_plugins() -> Registry:
 def find(op: str) -> Rule | None:
     """The rule for the operator ``op``, or None."""
     return load().find(op) or load_plugins().find(op)
+
+
+def seams() -> tuple[Seam, ...]:
+    """The seams of every rule file of this package."""
+    load()
+    return tuple(SEAMS)
