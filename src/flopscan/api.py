@@ -6,7 +6,7 @@ import platform
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from flopscan import analysis
+from flopscan import analysis, rules
 from flopscan.core.trace import TensorSpec, Trace
 from flopscan.errors import IncompleteError, UsageError
 from flopscan.report import report as reports
@@ -71,13 +71,18 @@ def trace_of(
 ) -> Trace:
     """The trace of a model or target: what `count` prices."""
     from flopscan.capture import running, shape_only
+    from flopscan.capture.build import unwrapped
 
+    seams = rules.seams()
     inputs = dict(inputs or {})
     origin = dict(origin or {})
+    is_target = isinstance(model, str)
     if isinstance(model, str):
         from flopscan.capture import targets
+        from flopscan.capture.seams import installed
 
-        target = targets.build(model, options or {}, with_weights=run)
+        with installed(seams):
+            target = targets.build(model, options or {}, with_weights=run)
         origin = {"target": model, **origin}
         if target.note:
             origin.setdefault("notes", [target.note])
@@ -87,15 +92,17 @@ def trace_of(
             args, inputs = target.args, dict(target.kwargs)
         if not args and not inputs:
             raise UsageError(f"{origin['target']} has no default input; give one, as in --input 1x3x224x224")
-    elif not callable(model):
+    else:
+        model = unwrapped(model)
+    if not callable(model):
         raise UsageError(f"expected a model, a function or a target name to count, got {type(model).__name__}")
-    elif options:
+    if options and not is_target:
         raise UsageError("options are for a target's factory; here the model is already made")
     origin = {"target": type(model).__name__ if not hasattr(model, "__name__") else model.__name__, **origin}
     origin["inputs"] = [describe(a) for a in args] + [f"{k}={describe(v)}" for k, v in inputs.items()]
     origin.update(versions=versions(), backward=backward)
     route = running.trace if run else shape_only.trace
-    return route(model, args, inputs, backward=backward, training=training, lines=lines, origin=origin)
+    return route(model, args, inputs, backward=backward, training=training, lines=lines, origin=origin, seams=seams)
 
 
 class counting:
@@ -110,7 +117,7 @@ class counting:
     def __init__(self, *, convention: str = "flops", lines: bool = False) -> None:
         from flopscan.capture.running import Counting
 
-        self._counting = Counting(lines=lines, origin={"versions": versions()})
+        self._counting = Counting(lines=lines, origin={"versions": versions()}, seams=rules.seams())
         self._convention = convention
 
     def __enter__(self) -> counting:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -40,10 +41,24 @@ def without_weights() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def not_compiled() -> Iterator[None]:
+    """Inside, what `torch.compile` wrapped runs as it was written: a compiler sees no operators through a count."""
+    if "torch._dynamo" not in sys.modules:
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
+def unwrapped(model: Any) -> Any:
+    """The module to count: that inside a compiled one, that of an exported program."""
+    model = getattr(model, "_orig_mod", model)
+    return model.module() if type(model).__name__ == "ExportedProgram" else model
+
+
+@contextlib.contextmanager
 def same_random_state() -> Iterator[None]:
     """Restore the random state of torch, Python and NumPy (where it is loaded) at the end."""
-    import sys
-
     numpy: Any = sys.modules.get("numpy")
     states = torch.get_rng_state(), random.getstate(), numpy.random.get_state() if numpy else None
     try:

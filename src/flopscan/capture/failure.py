@@ -46,7 +46,7 @@ def _raised(error: Exception, engine: Any, attribution: Attribution, model: Any,
     operator = ""
     if engine.last is not None and _deep_in_torch(error):
         operator = f" in {_op(engine.last)}"
-    if isinstance(error, NotImplementedError) and "meta" in str(error).lower():
+    if isinstance(error, NotImplementedError) and any(word in str(error).lower() for word in ("meta", "fake impl")):
         op = _op(engine.last)
         return (
             f"{where}: {op} has no shape-only (meta) kernel; register one with torch.library.register_fake, or {RUN_IT}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,15 +14,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from flopscan.capture import attention, control
 from flopscan.capture.attribution import Attribution
 from flopscan.capture.borrow import borrowed
-from flopscan.capture.build import same_random_state
+from flopscan.capture.build import not_compiled, same_random_state
 from flopscan.capture.engine import key_of, operator_of
 from flopscan.capture.failure import explained
 from flopscan.capture.functions import FunctionWatch
 from flopscan.capture.inputs import materialize
 from flopscan.capture.operators import Does, call_of, outputs_of, plain
 from flopscan.capture.recorder import Recorder
-from flopscan.capture.shape_only import differentiate
-from flopscan.core.trace import Call, Trace
+from flopscan.capture.seams import installed
+from flopscan.capture.shape_only import differentiate, leaves
+from flopscan.core.seam import Seam
+from flopscan.core.trace import Call, TensorSpec, Trace
 
 ROUTE = "running"
 _VERSION = tuple(int(n) for n in torch.__version__.split(".")[:2])
@@ -71,25 +73,49 @@ class RunningEngine(TorchDispatchMode):
         """Run scaled-dot-product attention with its pieces muted, and record it as the one operator that it is."""
         names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale")
         given = {**dict(zip(names, args, strict=False)), **kwargs}
-        scale = given.pop("scale", None)
+        given.pop("scale", None)
         defaults = {"attn_mask": None, "dropout_p": 0.0, "is_causal": False, "enable_gqa": False}
         operands = {k: plain(v) for k, v in {**defaults, **given}.items() if v is not None}
+        def gradient(output: tuple[TensorSpec, ...]) -> Call:
+            grads = tuple(plain(given[n]) for n in names[:3] if n in given)
+            needs = tuple(n in given and getattr(given[n], "requires_grad", False) for n in names[:4])
+            return Call(attention.BACKWARD, {"grad": output[0], **operands, "needs": needs}, grads)
+
+        return self.leaf(
+            lambda: F.scaled_dot_product_attention(*args, **kwargs), attention.FORWARD, operands, gradient=gradient
+        )
+
+    def leaf(
+        self,
+        run: Callable[[], Any],
+        op: str,
+        operands: Mapping[str, Any],
+        *,
+        results: int | None = None,
+        gradient: Callable[[tuple[TensorSpec, ...]], Call | None],
+    ) -> Any:
+        """What ``run`` returns, its pieces muted, recorded as the one operator ``op``; so is its gradient, if any.
+
+        ``results``: how many of the outputs are the operator's own; ``gradient`` makes the gradient's call from them.
+        """
+        if self._muted or self._in_region():
+            return run()
         first = torch.autograd._get_sequence_nr()  # type: ignore[attr-defined]
         self._muted += 1
         try:
-            output = F.scaled_dot_product_attention(*args, **kwargs)
+            output = run()
         finally:
             self._muted -= 1
-        key = (attention.FORWARD, repr(operands), scale)
-        if key not in self._calls:
-            self._calls[key] = self.recorder.call(Call(attention.FORWARD, operands, outputs_of(output)))
-        self.record(self._calls[key])
         last = torch.autograd._get_sequence_nr()  # type: ignore[attr-defined]
-        if output.requires_grad and last > first:
-            grads = tuple(plain(given[n]) for n in names[:3] if n in given)
-            needs = tuple(n in given and getattr(given[n], "requires_grad", False) for n in names[:4])
-            call = Call(attention.BACKWARD, {"grad": plain(output), **operands, "needs": needs}, grads)
-            self._regions.append((first, last, self.recorder.call(call)))
+        outputs = outputs_of(output)[:results]
+        key = (op, repr(operands), outputs)
+        if key not in self._calls:
+            self._calls[key] = self.recorder.call(Call(op, operands, outputs))
+        self.record(self._calls[key])
+        if last > first and any(t.requires_grad for t in leaves(output)):
+            call = gradient(outputs)
+            if call is not None:
+                self._regions.append((first, last, self.recorder.call(call)))
         return output
 
     def _in_region(self) -> bool:
@@ -112,8 +138,16 @@ class RunningEngine(TorchDispatchMode):
 class Counting:
     """Count what runs between enter and exit: ``trace`` is what was seen, ``report`` its price."""
 
-    def __init__(self, root: Any = None, *, lines: bool = False, origin: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        root: Any = None,
+        *,
+        lines: bool = False,
+        origin: Mapping[str, Any] | None = None,
+        seams: Sequence[Seam] = (),
+    ) -> None:
         self._recorder = Recorder()
+        self._seams = seams
         self.attribution = Attribution(self._recorder, root, lines=lines)
         self.engine = RunningEngine(self._recorder, self.attribution)
         self._origin = {"target": "code that ran", **(origin or {}), "route": ROUTE}
@@ -123,8 +157,10 @@ class Counting:
         if _VERSION < (2, 9):  # there a checkpoint imports the compiler, which computes with tensors
             importlib.import_module("torch._dynamo")
         with contextlib.ExitStack() as stack:
+            stack.enter_context(not_compiled())
             stack.enter_context(self.attribution.watching())
             stack.enter_context(control.intercepted(self.engine))
+            stack.enter_context(installed(self._seams, self.engine))
             stack.enter_context(self.engine)
             stack.enter_context(FunctionWatch(self._recorder, self.engine))
             self._stack = stack.pop_all()
@@ -148,6 +184,7 @@ def trace(
     training: bool | None = None,
     lines: bool = False,
     origin: Mapping[str, Any] | None = None,
+    seams: Sequence[Seam] = (),
 ) -> Trace:
     """The trace of one real run of ``model``; parameters, buffers, gradients, mode and random state are put back."""
     root = model if isinstance(model, torch.nn.Module) else None
@@ -155,7 +192,7 @@ def trace(
         tuple(materialize(a, device="cpu") for a in args),
         {k: materialize(v, device="cpu") for k, v in kwargs.items()},
     )
-    counting = Counting(root, lines=lines, origin=origin)
+    counting = Counting(root, lines=lines, origin=origin, seams=seams)
     with contextlib.ExitStack() as stack:
         stack.enter_context(same_random_state())
         stack.enter_context(torch.enable_grad() if backward else torch.no_grad())

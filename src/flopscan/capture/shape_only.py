@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from flopscan.capture import attention, control
 from flopscan.capture.attribution import Attribution
 from flopscan.capture.borrow import borrowed
-from flopscan.capture.build import same_random_state
+from flopscan.capture.build import not_compiled, same_random_state
 from flopscan.capture.engine import ShapeEngine
 from flopscan.capture.failure import explained
 from flopscan.capture.functions import FunctionWatch
 from flopscan.capture.inputs import materialize
 from flopscan.capture.recorder import Recorder
+from flopscan.capture.seams import installed
+from flopscan.core.seam import Seam
 from flopscan.core.trace import Trace
 from flopscan.errors import CaptureError
 
@@ -34,6 +36,7 @@ def trace(
     training: bool | None = None,
     lines: bool = False,
     origin: Mapping[str, Any] | None = None,
+    seams: Sequence[Seam] = (),
 ) -> Trace:
     """The trace of ``model(*args, **kwargs)`` on shapes; with ``backward`` also of the gradient of its outputs' sum."""
     recorder = Recorder()
@@ -50,6 +53,7 @@ def trace(
     with contextlib.ExitStack() as stack:
         stack.enter_context(no_garbage_collection())
         stack.enter_context(same_random_state())
+        stack.enter_context(not_compiled())
         stack.enter_context(_gradients(backward))
         if root is not None:
             stack.enter_context(borrowed(root, training=training, gradients=backward))
@@ -57,6 +61,7 @@ def trace(
         stack.enter_context(explained(engine, attribution, model, inputs))
         stack.enter_context(attribution.watching())
         stack.enter_context(control.intercepted(engine))
+        stack.enter_context(installed(seams, engine))
         stack.enter_context(engine)
         with FunctionWatch(recorder, engine):
             output = model(*inputs[0], **inputs[1])
@@ -85,7 +90,7 @@ def _gradients(wanted: bool) -> Iterator[None]:
 
 def differentiate(output: Any) -> None:
     """Backpropagate ones into every floating-point output that has a gradient."""
-    tensors = [t for t in _leaves(output) if t.requires_grad and (t.is_floating_point() or t.is_complex())]
+    tensors = [t for t in leaves(output) if t.requires_grad and (t.is_floating_point() or t.is_complex())]
     if not tensors:
         raise CaptureError(
             "backward was asked for, but no output has a gradient; expected one that depends on a parameter, or on an"
@@ -96,12 +101,13 @@ def differentiate(output: Any) -> None:
     torch.autograd.backward(roots, [torch.empty_like(t) for t in roots])
 
 
-def _leaves(tree: Any) -> Iterator[Tensor]:
+def leaves(tree: Any) -> Iterator[Tensor]:
+    """The tensors in nested containers."""
     if isinstance(tree, Tensor):
         yield tree
     elif isinstance(tree, Mapping):
         for value in tree.values():
-            yield from _leaves(value)
+            yield from leaves(value)
     elif isinstance(tree, (list, tuple)):
         for value in tree:
-            yield from _leaves(value)
+            yield from leaves(value)

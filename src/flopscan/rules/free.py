@@ -37,6 +37,7 @@ _free(
 _free(
     "a value is handed to Python",
     "aten::_local_scalar_dense", "aten::item", "aten::is_nonzero", "aten::equal", "aten::allclose",
+    "prim::device", "prim::layout", "prim::dtype",
 )  # fmt: skip
 _free(
     "a check or a question about a tensor, not a computation on it",
