@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import warnings
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import flopscan
-from flopscan import conventions
+from flopscan import conventions, ops
 from flopscan.capture import jit
 from flopscan.compat import fvcore, scan_signatures
 from flopscan.errors import FlopscanWarning, UsageError
@@ -26,7 +27,10 @@ class SelectiveScanFn(torch.autograd.Function):
     """As mamba_ssm declares it."""
 
     @staticmethod
-    def forward(ctx, u, delta, A, B, C, D=None, z=None, delta_bias=None, delta_softplus=False, return_last_state=False):
+    def forward(
+        ctx, u, delta, A, B, C, D=None, z=None, delta_bias=None, delta_softplus=False, return_last_state=False,
+        cu_seqlens=None,
+    ):  # fmt: skip
         out = torch.zeros_like(u)
         return (out, u.new_zeros(u.shape[0], u.shape[1], A.shape[1])) if return_last_state else out
 
@@ -212,6 +216,18 @@ def test_a_scan_that_also_returns_its_last_state() -> None:
     assert [o.shape for o in jit.read(values[1]).outputs] == [(b, d, l), (b, d, n)]
 
 
+def test_where_sequences_begin_costs_nothing() -> None:
+    tensors = (*operands(given=()).values(), torch.tensor([0, 2, l], dtype=torch.int32))
+    values = node(lambda *x: SelectiveScanFn.apply(*x[:5], None, None, None, False, False, x[5]), *tensors)
+    assert count(values) == 9 * STATES
+
+
+def test_another_version_of_a_package_is_bound_by_its_names_with_a_note() -> None:
+    values = node(lambda *x: Copied.apply(*x), *operands(given=()).values())
+    call = dataclasses.replace(jit.read(values[1]), qualified="mamba_ssm.ops.selective_scan_interface.SelectiveScanFn")
+    assert "has another signature than the one known" in scan_signatures.bind(call)[1]
+
+
 def test_the_kernel_for_one_state() -> None:
     shapes = ((b, d, l), (b, d, l), (d,), (b, g, l), (b, g, l))
     values = node(lambda *x: SelectiveScanCuda.apply(*x), *(torch.ones(shape) for shape in shapes))
@@ -341,7 +357,7 @@ def test_what_fits_two_roles_is_not_guessed(rest: tuple[Any, ...], reason: str) 
 def test_an_operator_with_a_schema_is_bound_by_it() -> None:
     class Model(nn.Module):
         def forward(self, *args):
-            return flopscan.ops.selective_scan(*args, delta_softplus=True)
+            return ops.selective_scan(*args, delta_softplus=True)
 
     graph, _ = torch.jit._get_trace_graph(Model(), tuple(operands(given=("D",)).values()))
     (found,) = (each for each in graph.nodes() if each.kind() == "flopscan::selective_scan")

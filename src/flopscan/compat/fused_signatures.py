@@ -16,11 +16,11 @@ from flopscan.errors import ContractError
 Parts = tuple[tuple[Call, ...], str]
 
 # the tensor operands that the formulas below know of
-_INNER = frozenset(
-    "xz conv1d_weight conv1d_bias x_proj_weight delta_proj_weight out_proj_weight out_proj_bias A B C D delta_bias"
-    " B_proj_bias C_proj_bias".split()
-)
-_CONVOLUTION = frozenset("x weight bias seq_idx initial_states final_states_out".split())
+_INNER = (
+    "xz", "conv1d_weight", "conv1d_bias", "x_proj_weight", "delta_proj_weight", "out_proj_weight", "out_proj_bias",
+    "A", "B", "C", "D", "delta_bias", "B_proj_bias", "C_proj_bias", *scan_signatures.INDICES,
+)  # fmt: skip
+_CONVOLUTION = ("x", "weight", "bias", "initial_states", "final_states_out", *scan_signatures.INDICES)
 
 
 def inner(call: GraphCall) -> Parts:
@@ -86,7 +86,7 @@ def crossing(call: GraphCall) -> Parts:
     return ((_addition(TensorSpec((fewer,), operands[0].dtype)),) if fewer > 0 else ()), ""
 
 
-def _named(call: GraphCall, known: frozenset[str]) -> dict[str, Any]:
+def _named(call: GraphCall, known: tuple[str, ...]) -> dict[str, Any]:
     """The operands by name. Raises ContractError where a tensor among them is one that the formula does not know."""
     named = call.named()
     strangers = [name for name, value in named.items() if isinstance(value, TensorSpec) and name not in known]

@@ -21,6 +21,7 @@ SCAN = Contract.parse(CONTRACT)
 REQUIRED = ("u", "delta", "A", "B", "C")
 OPTIONAL = ("D", "z", "delta_bias")
 FLAG = "delta_softplus"
+INDICES = ("cu_seqlens", "seq_idx")  # tensors that say where a sequence begins: no arithmetic
 
 _ALIASES = {
     "u": ("xs", "x", "us"),
@@ -35,7 +36,7 @@ _ALIASES = {
 }
 _ROLES = {name: role for role, aliases in _ALIASES.items() for name in (role, *aliases)}
 
-_GATED = (*REQUIRED, *OPTIONAL, FLAG, "return_last_state")
+_GATED = (*REQUIRED, *OPTIONAL, FLAG, "return_last_state", "cu_seqlens")
 _PLAIN = (*REQUIRED, "D", "delta_bias", FLAG)
 _ROWS = (*_PLAIN, "nrows", "backnrows", "oflex")
 
@@ -45,7 +46,8 @@ _REPOSITORY = {
     **{f"SelectiveScan{kernel}": _ROWS for kernel in ("Mamba", "Core", "Oflex", "NRow", "Fake")},
 }
 
-# by the module that a package or repository has the class in (its last parts are enough), then by class
+# by the module that a package or repository has the class in (its last parts are enough), then by class; older versions
+# have a part of the same list, from its beginning
 SIGNATURES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "mamba_ssm.ops.selective_scan_interface": {"SelectiveScanFn": _GATED},
     "selective_scan.selective_scan_interface": {
@@ -62,14 +64,14 @@ def bind(call: GraphCall) -> tuple[Call, str]:
     """The scan that ``call`` is, and a note of what was taken on trust ('' for nothing). Raises ContractError."""
     if call.parameters is None:
         return _by_shapes(call)
-    known = _declared(call)
-    if known is not None and not call.parameters:  # a decorator hides the names
+    known, own = _declared(call), tuple(name for name, _ in call.parameters)
+    if known is not None and not own:  # a decorator hides the names
         call = replace(call, parameters=tuple((name, None) for name in known))
     operands, strangers = _roles(call)
     notes = []
     if call.qualified and known is None:
         notes.append(f"{call.qualified} is bound by the names of its own parameters and by its shapes")
-    elif known is not None and tuple(name for name, _ in call.parameters) != known:
+    elif known is not None and own != known[: len(own)]:
         notes.append(f"{call.qualified}{_version(call)} has another signature than the one known; bound by its names")
     if strangers:
         notes.append(f"{call.name}: what {', '.join(strangers)} means was not looked at")
@@ -104,7 +106,7 @@ def _roles(call: GraphCall) -> tuple[dict[str, Any], list[str]]:
     for name, value in call.named().items():
         role = _ROLES.get(name)
         if role is None:
-            if isinstance(value, TensorSpec):
+            if isinstance(value, TensorSpec) and name not in INDICES:
                 raise ContractError(f"{_who(call)}: its operand '{name}' {value.shape} is none that a scan has")
             if name not in usual:
                 strangers.append(name)
