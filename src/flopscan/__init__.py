@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from flopscan.api import count, counting, shape
+    from flopscan.api import count, counting, shape, stand_ins
     from flopscan.core.amount import Amount
     from flopscan.core.convention import Convention
     from flopscan.core.cost import Cost
@@ -27,6 +27,7 @@ _HOMES = {
     "count": "flopscan.api",
     "counting": "flopscan.api",
     "shape": "flopscan.api",
+    "stand_ins": "flopscan.api",
     "Amount": "flopscan.core.amount",
     "Convention": "flopscan.core.convention",
     "Cost": "flopscan.core.cost",
@@ -64,4 +65,5 @@ __all__ = [
     "count",
     "counting",
     "shape",
+    "stand_ins",
 ]

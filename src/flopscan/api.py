@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -136,6 +137,20 @@ class counting:
     def report(self) -> Report:
         """The price of what was seen so far."""
         return reports.make(analysis.price(self.trace), self._convention)
+
+
+def stand_ins() -> contextlib.AbstractContextManager[None]:
+    """A context in which code that imports a missing CUDA package finds a stand-in with shapes only.
+
+    For a model that is imported before it is counted; a target is built in this context anyway.
+
+        with flopscan.stand_ins():
+            from my_project.models import VMamba
+        flopscan.count(VMamba(), (1, 3, 224, 224))
+    """
+    from flopscan.capture.seams import installed
+
+    return installed(rules.seams())
 
 
 def require_complete(report: Report) -> None:

@@ -16,7 +16,7 @@ FLOPS = 2 * 3 * (4 * 8 + 8 * 2) + 3 * 8  # two products and a comparison per ele
 
 WRAPPINGS: dict[str, Callable[[], Any]] = {
     "compiled": lambda: torch.compile(MODEL),
-    "a function that calls a compiled one": lambda: (lambda x: torch.compile(MODEL)(x)),
+    "a function that calls a compiled one": lambda: lambda x: torch.compile(MODEL)(x),
     "scripted": lambda: torch.jit.script(MODEL),
     "traced": lambda: torch.jit.trace(MODEL, torch.randn(3, 4)),
     "symbolically traced": lambda: torch.fx.symbolic_trace(MODEL),
@@ -24,9 +24,7 @@ WRAPPINGS: dict[str, Callable[[], Any]] = {
     "data-parallel": lambda: nn.DataParallel(MODEL),
     "under autocast": lambda: torch.autocast("cpu", enabled=False)(MODEL),
     "in inference mode": lambda: torch.inference_mode()(MODEL),
-    "called functionally": lambda: (
-        lambda x: torch.func.functional_call(MODEL, dict(MODEL.named_parameters()), (x,))
-    ),
+    "called functionally": lambda: lambda x: torch.func.functional_call(MODEL, dict(MODEL.named_parameters()), (x,)),
 }
 
 

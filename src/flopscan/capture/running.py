@@ -76,6 +76,7 @@ class RunningEngine(TorchDispatchMode):
         given.pop("scale", None)
         defaults = {"attn_mask": None, "dropout_p": 0.0, "is_causal": False, "enable_gqa": False}
         operands = {k: plain(v) for k, v in {**defaults, **given}.items() if v is not None}
+
         def gradient(output: tuple[TensorSpec, ...]) -> Call:
             grads = tuple(plain(given[n]) for n in names[:3] if n in given)
             needs = tuple(n in given and getattr(given[n], "requires_grad", False) for n in names[:4])

@@ -65,7 +65,7 @@ def installed(seams: Sequence[Seam], engine: Any = None) -> Iterator[None]:
 
     finder, watcher = _StandIns(modules), _Watcher(modules, take)
     with contextlib.ExitStack() as stack:
-        stack.callback(_forget, modules)
+        stack.callback(finder.forget)
         sys.meta_path.append(finder)
         stack.callback(sys.meta_path.remove, finder)
         if engine is not None:
@@ -99,19 +99,18 @@ def _put_back(replaced: list[tuple[ModuleType, str, Any]]) -> None:
         setattr(module, attribute, original)
 
 
-def _forget(modules: Mapping[str, Any]) -> None:
-    """Take the stand-ins out of the imported modules; who holds one keeps it."""
-    tops = {name.partition(".")[0] for name in modules}
-    for name in [n for n in sys.modules if n.partition(".")[0] in tops]:
-        if MARK in getattr(sys.modules[name], "__dict__", ()):
-            del sys.modules[name]
-
-
 class _StandIns:
     """The last finder: modules that nothing else finds and that have seams, and the packages around them."""
 
     def __init__(self, modules: Mapping[str, dict[str, Forms]]) -> None:
         self._modules = modules
+        self._made: list[str] = []
+
+    def forget(self) -> None:
+        """Take the stand-ins out of the imported modules; who holds one keeps it."""
+        for name in self._made:
+            if MARK in getattr(sys.modules.get(name), "__dict__", ()):
+                del sys.modules[name]
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         """The spec of a stand-in, or None. Raises ModuleNotFoundError for a module that a stand-in does not have."""
@@ -125,14 +124,14 @@ class _StandIns:
             return None
         if _importer().startswith(_FREEZING):
             return None
-        spec = importlib.machinery.ModuleSpec(name, self, origin=_offer(name, self._modules), is_package=True)
-        return spec
+        return importlib.machinery.ModuleSpec(name, self, origin=_offer(name, self._modules), is_package=True)
 
     def create_module(self, spec: Any) -> None:
         """None: the usual kind of module."""
 
     def exec_module(self, module: Any) -> None:
         """Fill a stand-in."""
+        self._made.append(module.__name__)
         for attribute, forms in self._modules.get(module.__name__, {}).items():
             setattr(module, attribute, _stand_in(forms))
         module.__version__ = "0+flopscan"

@@ -65,4 +65,3 @@ class Seam:
     def named(self, bound: Operands) -> Operands:
         """The operands as the rule of ``op`` names them."""
         return self.operands(bound) if self.operands else bound
-

@@ -1,0 +1,236 @@
+"""Functions of packages that the dispatcher does not show: stand-ins, replacements, and nothing left behind."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import flopscan
+import flopscan.ops
+from flopscan.errors import FlopscanError
+
+PACKAGES = ("selective_scan_cuda", "mamba_ssm", "causal_conv1d")
+
+VMAMBA = """
+import torch
+from torch import nn
+try:
+    import selective_scan_cuda_oflex
+except ImportError:
+    selective_scan_cuda_oflex = None
+
+class SelectiveScanCuda(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, u, delta, A, B, C, D=None, delta_bias=None, delta_softplus=False, oflex=True):
+        ctx.delta_softplus = delta_softplus
+        out, x, *rest = selective_scan_cuda_oflex.fwd(u, delta, A, B, C, D, delta_bias, delta_softplus, 1, oflex)
+        ctx.save_for_backward(u, delta, A, B, C, D, delta_bias, x)
+        return out
+
+    @staticmethod
+    def backward(ctx, dout, *args):
+        u, delta, A, B, C, D, delta_bias, x = ctx.saved_tensors
+        du, ddelta, dA, dB, dC, dD, ddelta_bias, *rest = selective_scan_cuda_oflex.bwd(
+            u, delta, A, B, C, D, delta_bias, dout, x, ctx.delta_softplus, 1
+        )
+        return du, ddelta, dA, dB, dC, dD, ddelta_bias, None, None
+
+class Scan(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.A = nn.Parameter(torch.rand(6, 4))
+        self.D = nn.Parameter(torch.rand(6))
+        self.bias = nn.Parameter(torch.rand(6))
+
+    def forward(self, u, B):
+        return SelectiveScanCuda.apply(u, u * 2, self.A, B, B, self.D, self.bias, True)
+"""
+
+MAMBA = """
+import torch
+from torch import nn
+from causal_conv1d import causal_conv1d_fn, causal_conv1d_update
+from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight, self.A = nn.Parameter(torch.rand(6, 4)), nn.Parameter(torch.rand(6, 4))
+        self.bias = nn.Parameter(torch.rand(6))
+
+    def forward(self, u, B):
+        u = causal_conv1d_fn(u, self.weight, self.bias, activation="silu")
+        y, state = selective_scan_fn(u, u, self.A, B, B, z=u, delta_softplus=True, return_last_state=True)
+        assert state.shape == (2, 6, 4)
+        return y
+"""
+
+INSTALLED = """
+def fwd(*args):
+    REACHED.append("fwd")
+    raise SystemExit("a kernel was reached with a meta tensor")
+
+def bwd(*args):
+    REACHED.append("bwd")
+    raise SystemExit("a kernel was reached with a meta tensor")
+
+REACHED = []
+"""
+
+INPUTS = (2, 6, 9), (2, 2, 4, 9)
+
+
+class Own(nn.Module):
+    """What the code for CUDA computes, by our own operator."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.A = nn.Parameter(torch.rand(6, 4))
+        self.D = nn.Parameter(torch.rand(6))
+        self.bias = nn.Parameter(torch.rand(6))
+
+    def forward(self, u: Tensor, B: Tensor) -> Tensor:
+        return flopscan.ops.selective_scan(u, u * 2, self.A, B, B, D=self.D, delta_bias=self.bias, delta_softplus=True)
+
+
+def leftovers() -> list[str]:
+    return [name for name in sys.modules if name.startswith(PACKAGES)]
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    finders = list(sys.meta_path)
+    assert not leftovers()
+    yield
+    assert sys.meta_path == finders
+    assert not leftovers()
+
+
+def target(folder: Path, text: str, name: str) -> str:
+    file = folder / f"{folder.name}_code.py"
+    file.write_text(text)
+    return f"{file}:{name}"
+
+
+def scans(report: Any) -> dict[str, Any]:
+    return {op: (row.calls, row.cost) for op, row in report.by_operator().items() if "selective_scan" in op}
+
+
+@pytest.mark.parametrize("convention", ["flops", "vmamba"])
+def test_vmamba_code_for_cuda_costs_what_our_operator_does(tmp_path: Path, convention: str) -> None:
+    options: dict[str, Any] = {"backward": True, "convention": convention, "strict": True}
+    theirs = flopscan.count(target(tmp_path, VMAMBA, "Scan"), *INPUTS, **options)
+    ours = flopscan.count(Own(), *INPUTS, **options)
+    assert (theirs.flops, theirs.value) == (ours.flops, ours.value)
+    assert scans(theirs) == scans(ours)
+    assert scans(theirs).keys() == {"flopscan::selective_scan", "flopscan::selective_scan_backward"}
+
+
+def test_mamba_code_is_counted_forward_and_backward(tmp_path: Path) -> None:
+    report = flopscan.count(target(tmp_path, MAMBA, "Block"), (2, 6, 9), (2, 4, 9), backward=True, strict=True)
+    operators = report.by_operator()
+    for name in ("selective_scan", "causal_conv1d"):
+        assert [operators[f"flopscan::{name}{kind}"].calls for kind in ("", "_backward")] == [1, 1]
+    assert operators["flopscan::causal_conv1d"].cost.fma == 2 * 6 * 9 * 4
+    assert not operators.keys() & {"aten::empty", "aten::empty_strided"}
+
+
+def test_all_is_put_back_after_an_exception(tmp_path: Path) -> None:
+    code = VMAMBA + "\nclass Bad(Scan):\n    def forward(self, u, B):\n        super().forward(u, B)\n        1 / 0\n"
+    with pytest.raises(FlopscanError, match="ZeroDivisionError"):
+        flopscan.count(target(tmp_path, code, "Bad"), *INPUTS)
+
+
+def test_a_stand_in_outside_a_count_and_on_real_tensors_says_what_it_is(tmp_path: Path) -> None:
+    name = target(tmp_path, VMAMBA, "Scan")
+    flopscan.count(name, *INPUTS)
+    module = sys.modules[Path(name.rpartition(":")[0]).stem]
+    u, B = torch.rand(2, 6, 9), torch.rand(2, 2, 4, 9)
+    with pytest.raises(FlopscanError, match="is a stand-in of flopscan: it has shapes only"):
+        module.Scan()(u, B)
+    with pytest.raises(FlopscanError, match="is a stand-in: it has shapes only"):
+        flopscan.count(module.Scan(), u, B, run=True)
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    (tmp_path / "selective_scan_cuda_oflex.py").write_text(INSTALLED)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path
+    sys.modules.pop("selective_scan_cuda_oflex", None)
+
+
+@pytest.mark.parametrize("imported_before", [True, False])
+def test_an_installed_package_wins_and_is_put_back(installed: Path, imported_before: bool) -> None:
+    if imported_before:
+        importlib.import_module("selective_scan_cuda_oflex")
+    report = flopscan.count(target(installed, VMAMBA, "Scan"), *INPUTS, backward=True, strict=True)
+    assert [calls for calls, _ in scans(report).values()] == [1, 1]
+    module = sys.modules["selective_scan_cuda_oflex"]
+    assert module.REACHED == []
+    assert not hasattr(module.fwd, "__flopscan_stand_in__")
+
+
+def test_a_real_run_calls_the_installed_kernel_and_records_it(installed: Path) -> None:
+    kernel: Any = importlib.import_module("selective_scan_cuda_oflex")
+    kernel.fwd = lambda u, *rest: (u * 2, u)
+    u, A = torch.rand(2, 6, 9), torch.rand(6, 4)
+
+    def run(u: Tensor, A: Tensor) -> Tensor:
+        return kernel.fwd(u, u, A, A, A, None, None, False, 1, True)[0]  # type: ignore[no-any-return]
+
+    report = flopscan.count(run, u, A, run=True, strict=True)
+    assert report.by_operator().keys() == {"flopscan::selective_scan"}
+    assert report.flops == flopscan.count(run, u, A).flops
+
+
+def test_a_package_imported_while_counting_is_taken_and_put_back(installed: Path) -> None:
+    def late(u: Tensor, A: Tensor) -> Tensor:
+        import selective_scan_cuda_oflex as kernel
+
+        return kernel.fwd(u, u, A, A, A, None, None, False, 1, True)[0]  # type: ignore[no-any-return]
+
+    report = flopscan.count(late, (2, 6, 9), (6, 4), strict=True)
+    assert scans(report)["flopscan::selective_scan"][0] == 1
+    assert not hasattr(sys.modules["selective_scan_cuda_oflex"].fwd, "__flopscan_stand_in__")
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("from mamba_ssm.ops.selective_scan_interface import no_such", "rules for selective_scan_fn"),
+        ("import mamba_ssm.no_such", "ops.selective_scan_interface.selective_scan_fn"),
+    ],
+)
+def test_a_name_without_a_rule_is_not_offered(tmp_path: Path, code: str, said: str) -> None:
+    with pytest.raises(FlopscanError, match=said):
+        flopscan.count(target(tmp_path, f"{code}\n", "model"), (1, 2))
+
+
+def test_wrong_operands_are_uncounted_with_the_contracts_words(tmp_path: Path) -> None:
+    report = flopscan.count(target(tmp_path, VMAMBA, "Scan"), (2, 6, 9), (2, 2, 4, 7))
+    assert "axis l is 7 in 'B' and 9 in 'u'" in str(report.uncounted[0])
+
+
+def test_another_signature_is_named(tmp_path: Path) -> None:
+    code = VMAMBA.replace("delta_softplus, 1, oflex)", "delta_softplus)")
+    with pytest.raises(FlopscanError, match=r"selective_scan_cuda_oflex:fwd.*nrows"):
+        flopscan.count(target(tmp_path, code, "Scan"), *INPUTS)
+
+
+def test_a_model_that_is_imported_before_the_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "imported_before.py").write_text(VMAMBA)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with flopscan.stand_ins():
+        module = importlib.import_module("imported_before")
+    monkeypatch.delitem(sys.modules, "imported_before")
+    assert "selective_scan_cuda_oflex" not in sys.modules
+    report = flopscan.count(module.Scan(), (2, 6, 5), (2, 1, 4, 5), backward=True, strict=True)
+    assert [report.by_operator()[f"flopscan::selective_scan{kind}"].calls for kind in ("", "_backward")] == [1, 1]
