@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-import warnings
 from collections.abc import Mapping
 from contextlib import redirect_stdout
 from typing import Any
@@ -56,8 +55,6 @@ def capture(
 
     args, kwargs = parse.inputs(inputs)
     given = parse.options(arguments)
-    # torch says so at its import where NumPy is not installed; nothing here needs NumPy
-    warnings.filterwarnings("ignore", message="Failed to initialize NumPy")
     with progress("loading torch", plain=False):
         import torch  # noqa: F401  (api loads it later, when the count begins)
 

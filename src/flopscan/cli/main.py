@@ -44,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = Settings()
     arguments = (sys.argv[1:] if arguments is None else list(arguments)) or ["--help"]
     with warnings.catch_warnings():
+        # torch says so at its import where NumPy is not installed; nothing here needs NumPy
+        warnings.filterwarnings("ignore", message="Failed to initialize NumPy")
         shown = warnings.showwarning
         warnings.showwarning = lambda *what, **more: _warn(shown, *what, **more)
         try:
