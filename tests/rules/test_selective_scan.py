@@ -64,3 +64,24 @@ def test_a_scan_for_real_costs_what_it_costs_on_shapes() -> None:
 
     u, A, B = torch.rand(1, 3, 4), torch.rand(3, 2), torch.rand(1, 2, 4)
     assert flopscan.count(run, u, A, B).flops == flopscan.count(run, u, A, B, run=True).flops
+
+
+def complex_scan(**more: TensorSpec) -> Call:
+    state = TensorSpec((2, 4, 10))
+    return scan(A=TensorSpec((6, 4), "complex64"), **{"B": state, "C": state, **more})
+
+
+def test_complex_states_take_eighteen_flops_and_three_transcendentals() -> None:
+    states, steps = 2 * 6 * 5 * 4, 2 * 6 * 5
+    cost = price_call(complex_scan()).ideal
+    assert cost is not None
+    assert cost.arithmetic() == {"fma": 6 * states, "mul": 6 * states + 2 * steps, "exp": states, "trig": 2 * states}
+
+
+def test_complex_operands_that_do_not_fit_are_not_counted() -> None:
+    short = price_call(complex_scan(B=TensorSpec((2, 4, 5))))
+    assert short.ideal is None
+    assert "operand 'B' is (2, 4, 5), expected 'd n', 'b n 2l' or 'b g n 2l'" in short.note
+    constant = price_call(complex_scan(C=TensorSpec((6, 4))))
+    assert constant.ideal is None
+    assert "operand 'C' is constant and real where 'A' is complex; expected complex64" in constant.note

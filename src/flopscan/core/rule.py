@@ -22,12 +22,14 @@ class Rule:
 
     ``cost`` takes what it names: axis letters bound by ``contract`` or computed by ``sizes``, operands of the call
     (attributes such as ``groups``), ``given`` (the operands that are there), ``forms`` (the form that each took) and
-    ``call`` itself. ``reference`` is the definition, run on tallying numbers; ``example`` makes operands for it.
+    ``call`` itself. ``contracts`` picks the contract by the call, where a dtype changes the shapes. ``reference`` is
+    the definition, run on tallying numbers; ``example`` makes operands for it.
     """
 
     ops: tuple[str, ...]
     cost: Callable[..., Cost]
     contract: Contract | None = None
+    contracts: Callable[[Call], Contract] | None = None
     sizes: Callable[[Call], Sizes] | None = None
     executed: Callable[..., Cost] | None = None
     moves: Callable[[Call], tuple[int, int]] | None = None
@@ -68,9 +70,10 @@ class Rule:
     def bind(self, call: Call) -> dict[str, Any]:
         """Everything that ``cost`` may name, for ``call``. Raises ContractError."""
         known: dict[str, Any] = {"call": call}
-        if self.contract is not None:
+        contract = self.contracts(call) if self.contracts else self.contract
+        if contract is not None:
             tensors = {k: v for k, v in call.args.items() if isinstance(v, TensorSpec)}
-            binding = self.contract.bind(call.op, tensors)
+            binding = contract.bind(call.op, tensors)
             known.update(binding.sizes, given=binding.given, forms=binding.forms)
         if self.sizes is not None:
             known.update(self.sizes(call))

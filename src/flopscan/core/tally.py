@@ -54,22 +54,30 @@ class Num:
         return Num(value, self.tally)
 
     def __add__(self, other: Any) -> Num:
+        if isinstance(other, Pair):
+            return NotImplemented
         return self.did("add", self.value + _value(other))
 
     __radd__ = __add__
 
     def __sub__(self, other: Any) -> Num:
+        if isinstance(other, Pair):
+            return NotImplemented
         return self.did("add", self.value - _value(other))
 
     def __rsub__(self, other: Any) -> Num:
         return self.did("add", _value(other) - self.value)
 
     def __mul__(self, other: Any) -> Num:
+        if isinstance(other, Pair):
+            return NotImplemented
         return self.did("mul", self.value * _value(other))
 
     __rmul__ = __mul__
 
     def __truediv__(self, other: Any) -> Num:
+        if isinstance(other, Pair):
+            return NotImplemented
         return self.did("div", _quotient(self.value, _value(other)))
 
     def __rtruediv__(self, other: Any) -> Num:
@@ -275,6 +283,12 @@ class Pair:
 
     def __abs__(self) -> Any:
         return sqrt(self.re * self.re + self.im * self.im)
+
+
+def complex_fma(a: Pair, b: Pair, c: Pair) -> Pair:
+    """``a * b + c`` of complex numbers: four multiply-adds."""
+    re = fma(a.re, b.re, fma(-a.im, b.im, c.re))
+    return Pair(re, fma(a.re, b.im, fma(a.im, b.re, c.im)))
 
 
 def complex_exp(x: Pair) -> Pair:

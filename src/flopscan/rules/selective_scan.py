@@ -10,16 +10,36 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from flopscan.core.contract import Contract
 from flopscan.core.cost import Cost
 from flopscan.core.seam import Operands, Outputs, Seam
-from flopscan.core.tally import Array, exp, fma, log1p, select
-from flopscan.core.trace import TensorSpec
+from flopscan.core.tally import Array, Pair, complex_exp, complex_fma, exp, fma, log1p, select
+from flopscan.core.trace import Call, TensorSpec
+from flopscan.errors import ContractError
 from flopscan.rules import rule, seam
 
 CONTRACT = (
     "u: b d l, delta: b d l, A: d n, B: d n | b n l | b g n l, C: d n | b n l | b g n l,"
     " D?: d, z?: b d l, delta_bias?: d"
 )
+
+
+_REAL = Contract.parse(CONTRACT)
+# complex B and C come as pairs along the length, or constant as complex numbers
+_COMPLEX = Contract.parse(CONTRACT.replace("b n l", "b n 2l").replace("b g n l", "b g n 2l"))
+
+
+def _contract(call: Call) -> Contract:
+    """The contract by the kind of A."""
+    A = call.get("A")
+    if not (isinstance(A, TensorSpec) and A.is_complex):
+        return _REAL
+    for name in ("B", "C"):
+        if isinstance(x := call.get(name), TensorSpec) and len(x.shape) == 2 and not x.is_complex:
+            raise ContractError(
+                f"{call.op}: operand '{name}' is constant and real where 'A' is complex; expected {A.dtype}"
+            )
+    return _COMPLEX
 
 
 def _per_group(x: Array, b: int, d: int, i: int, n: int, channels: int) -> Any:
@@ -65,6 +85,55 @@ def recurrence(
     return out
 
 
+def recurrence_complex(
+    u: Array,
+    delta: Array,
+    A: Array,
+    B: Array,
+    C: Array,
+    D: Array | None = None,
+    z: Array | None = None,
+    delta_bias: Array | None = None,
+    delta_softplus: bool = False,
+) -> Array:
+    """The definition for complex A: the output is twice the real part of the sum over states."""
+    batch, channels, length = u.shape
+    out = Array(u.shape, [0.0] * len(u.data))
+    for b in range(batch):
+        for d in range(channels):
+            h = [Pair(0.0, 0.0) for _ in range(A.shape[1])]
+            for i in range(length):
+                step = delta[b, d, i] if delta_bias is None else delta[b, d, i] + delta_bias[d]
+                if delta_softplus:
+                    step = _softplus(step)
+                drive, total = step * u[b, d, i], 0.0
+                for n in range(A.shape[1]):
+                    h[n] = complex_fma(complex_exp(A[d, n] * step), h[n], _pair(B, b, d, i, n, channels) * drive)
+                    c = _pair(C, b, d, i, n, channels)
+                    total = fma(c.re, h[n].re, fma(-c.im, h[n].im, total))
+                y = 2.0 * total if D is None else fma(2.0, total, D[d] * u[b, d, i])
+                if z is not None:
+                    gate = z[b, d, i]
+                    y = y * (gate / (1.0 + exp(-gate)))
+                out[b, d, i] = y
+    return out
+
+
+def _pair(x: Array, b: int, d: int, i: int, n: int, channels: int) -> Any:
+    """Complex B or C: constant as it is, else the pair at twice the step."""
+    if len(x.shape) == 2:
+        return x[d, n]
+    return Pair(*(_per_group(x, b, d, 2 * i + part, n, channels) for part in range(2)))
+
+
+def _definition(A: Array, **operands: Any) -> Array:
+    """The recurrence for the kind of A."""
+    return (recurrence_complex if isinstance(A.data[0], Pair) else recurrence)(A=A, **operands)
+
+
+_definition.__signature__ = inspect.signature(recurrence)  # type: ignore[attr-defined]
+
+
 def _softplus(x: Any) -> Any:
     """log(1 + e^x), and x itself where that is the same in float32."""
     return select(x > 20.0, x, log1p(exp(x)))
@@ -78,30 +147,44 @@ def _example(
     form: Any = ("d n", "b n l", "b g n l"),
     given: Any = ((), ("D",), ("z",), ("delta_bias",), ("D", "z", "delta_bias")),
     delta_softplus: Any = (True, False),
+    state: Any = ("float64", "complex128"),
 ) -> dict[str, Any]:
     d = 2 * g
-    sizes = {"b": b, "d": d, "l": l, "n": n, "g": g}
+    sizes = {"b": b, "d": d, "l": l, "n": n, "g": g, "2l": 2 * l}
+    kind = state if form == "d n" else "float64"
+    form = form.replace("l", "2l") if state != "float64" else form
 
-    def tensor(axes: str) -> TensorSpec:
-        return TensorSpec(tuple(sizes[a] for a in axes.split()), "float64")
+    def tensor(axes: str, dtype: str = "float64") -> TensorSpec:
+        return TensorSpec(tuple(sizes[a] for a in axes.split()), dtype)
 
     optional = {"D": "d", "z": "b d l", "delta_bias": "d"}
     return {
-        "u": tensor("b d l"), "delta": tensor("b d l"), "A": tensor("d n"), "B": tensor(form), "C": tensor(form),
+        "u": tensor("b d l"), "delta": tensor("b d l"), "A": tensor("d n", state),
+        "B": tensor(form, kind), "C": tensor(form, kind),
         **{name: tensor(axes) if name in given else None for name, axes in optional.items()},
         "delta_softplus": delta_softplus,
     }  # fmt: skip
 
 
-@rule("flopscan::selective_scan", contract=CONTRACT, reference=recurrence, example=_example)
-def selective_scan(b: Any, d: Any, l: Any, n: Any, given: frozenset[str], delta_softplus: bool = False) -> Cost:
+@rule(
+    "flopscan::selective_scan", contracts=_contract, reference=_definition, example=_example, complex=lambda cost: cost
+)
+def selective_scan(
+    b: Any, d: Any, l: Any, n: Any, given: frozenset[str], call: Call, delta_softplus: bool = False
+) -> Cost:
     """Per (b,d,l,n): delta*A, its exp, B*(delta u): 2 mul + 1 exp; the update and the read-out: 2 multiply-adds.
 
     Per (b,d,l): delta*u 1 mul; D*u, where y starts, 1 mul; the bias 1 add; softplus an exp, a log and a comparison;
     the gate z silu (1 exp, 1 add, 1 div) and 1 mul. In all 6 FLOPs + 1 exp per (b,d,l,n).
+
+    With complex A: delta*A and B*(delta u) 2 mul each, the exponential 1 exp + 2 trig + 2 mul, the update 4 and the
+    real read-out 2 multiply-adds: 18 FLOPs + 3 transcendentals; doubling the real part is 1 mul per (b,d,l), or the
+    multiply-add onto D*u.
     """
-    each_state = Cost(mul=2, exp=1, fma=2)
-    each_step = Cost(mul=1)
+    each_state, each_step = Cost(mul=2, exp=1, fma=2), Cost(mul=1)
+    if call["A"].is_complex:
+        each_state = Cost(mul=6, exp=1, trig=2, fma=6)
+        each_step += Cost(fma=1) if "D" in given else Cost(mul=1)
     if "D" in given:
         each_step += Cost(mul=1)
     if "delta_bias" in given:
@@ -205,11 +288,13 @@ def _accumulate(into: Array, x: Any, y: Any, b: int, d: int, i: int, n: int, cha
 
 
 def _example_backward(**sizes: Any) -> dict[str, Any]:
-    operands = _example(**sizes)
+    operands = _example(**sizes, state="float64")
     return {"grad": operands["u"], **operands}
 
 
-_example_backward.__signature__ = inspect.signature(_example)  # type: ignore[attr-defined]
+_example_backward.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    [p for name, p in inspect.signature(_example).parameters.items() if name != "state"]
+)
 
 
 @rule(
