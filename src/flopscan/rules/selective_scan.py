@@ -62,61 +62,49 @@ def recurrence(
     delta_bias: Array | None = None,
     delta_softplus: bool = False,
 ) -> Array:
-    """The definition, one step after the other."""
-    batch, channels, length = u.shape
-    states = A.shape[1]
-    out = Array((batch, channels, length), [0.0] * (batch * channels * length))
-    for b in range(batch):
-        for d in range(channels):
-            h: list[Any] = [0.0] * states
-            for i in range(length):
-                step = delta[b, d, i] if delta_bias is None else delta[b, d, i] + delta_bias[d]
-                if delta_softplus:
-                    step = _softplus(step)
-                drive = step * u[b, d, i]
-                y = 0.0 if D is None else D[d] * u[b, d, i]
-                for n in range(states):
-                    h[n] = fma(exp(step * A[d, n]), h[n], drive * _per_group(B, b, d, i, n, channels))
-                    y = fma(_per_group(C, b, d, i, n, channels), h[n], y)
-                if z is not None:
-                    gate = z[b, d, i]
-                    y = y * (gate / (1.0 + exp(-gate)))
-                out[b, d, i] = y
-    return out
-
-
-def recurrence_complex(
-    u: Array,
-    delta: Array,
-    A: Array,
-    B: Array,
-    C: Array,
-    D: Array | None = None,
-    z: Array | None = None,
-    delta_bias: Array | None = None,
-    delta_softplus: bool = False,
-) -> Array:
-    """The definition for complex A: the output is twice the real part of the sum over states."""
+    """The definition, one step after the other; the states are complex where A is."""
     batch, channels, length = u.shape
     out = Array(u.shape, [0.0] * len(u.data))
+    advance = _advance_complex if isinstance(A.data[0], Pair) else _advance
     for b in range(batch):
         for d in range(channels):
-            h = [Pair(0.0, 0.0) for _ in range(A.shape[1])]
+            h: list[Any] = [0.0 if advance is _advance else Pair(0.0, 0.0)] * A.shape[1]
             for i in range(length):
                 step = delta[b, d, i] if delta_bias is None else delta[b, d, i] + delta_bias[d]
                 if delta_softplus:
                     step = _softplus(step)
-                drive, total = step * u[b, d, i], 0.0
-                for n in range(A.shape[1]):
-                    h[n] = complex_fma(complex_exp(A[d, n] * step), h[n], _pair(B, b, d, i, n, channels) * drive)
-                    c = _pair(C, b, d, i, n, channels)
-                    total = fma(c.re, h[n].re, fma(-c.im, h[n].im, total))
-                y = 2.0 * total if D is None else fma(2.0, total, D[d] * u[b, d, i])
+                start = None if D is None else D[d] * u[b, d, i]
+                y = advance(h, A, B, C, (b, d, i, channels), step, step * u[b, d, i], start)
                 if z is not None:
                     gate = z[b, d, i]
                     y = y * (gate / (1.0 + exp(-gate)))
                 out[b, d, i] = y
     return out
+
+
+def _advance(
+    h: list[Any], A: Array, B: Array, C: Array, at: tuple[int, int, int, int], step: Any, drive: Any, start: Any
+) -> Any:
+    """The output of a step before its gate; ``h`` becomes the states after it."""
+    b, d, i, channels = at
+    y = 0.0 if start is None else start
+    for n in range(len(h)):
+        h[n] = fma(exp(step * A[d, n]), h[n], drive * _per_group(B, b, d, i, n, channels))
+        y = fma(_per_group(C, b, d, i, n, channels), h[n], y)
+    return y
+
+
+def _advance_complex(
+    h: list[Any], A: Array, B: Array, C: Array, at: tuple[int, int, int, int], step: Any, drive: Any, start: Any
+) -> Any:
+    """The same for complex states: the output is twice the real part of the sum over them."""
+    b, d, i, channels = at
+    total: Any = 0.0
+    for n in range(len(h)):
+        h[n] = complex_fma(complex_exp(A[d, n] * step), h[n], _pair(B, b, d, i, n, channels) * drive)
+        c = _pair(C, b, d, i, n, channels)
+        total = fma(c.re, h[n].re, fma(-c.im, h[n].im, total))
+    return 2.0 * total if start is None else fma(2.0, total, start)
 
 
 def _pair(x: Array, b: int, d: int, i: int, n: int, channels: int) -> Any:
@@ -124,14 +112,6 @@ def _pair(x: Array, b: int, d: int, i: int, n: int, channels: int) -> Any:
     if len(x.shape) == 2:
         return x[d, n]
     return Pair(*(_per_group(x, b, d, 2 * i + part, n, channels) for part in range(2)))
-
-
-def _definition(A: Array, **operands: Any) -> Array:
-    """The recurrence for the kind of A."""
-    return (recurrence_complex if isinstance(A.data[0], Pair) else recurrence)(A=A, **operands)
-
-
-_definition.__signature__ = inspect.signature(recurrence)  # type: ignore[attr-defined]
 
 
 def _softplus(x: Any) -> Any:
@@ -167,7 +147,7 @@ def _example(
 
 
 @rule(
-    "flopscan::selective_scan", contracts=_contract, reference=_definition, example=_example, complex=lambda cost: cost
+    "flopscan::selective_scan", contracts=_contract, reference=recurrence, example=_example, complex=lambda cost: cost
 )
 def selective_scan(
     b: Any, d: Any, l: Any, n: Any, given: frozenset[str], call: Call, delta_softplus: bool = False
