@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import importlib
 import importlib.metadata
 import pkgutil
@@ -21,8 +22,14 @@ seam = SEAMS.append
 @functools.cache
 def load() -> Registry:
     """The registry with every rule file of this package in it."""
-    for _, name, _ in pkgutil.iter_modules(__path__):
-        importlib.import_module(f"{__name__}.{name}")
+    collecting = gc.isenabled()
+    gc.disable()  # beside torch one look for cycles takes longer than all of these imports
+    try:
+        for _, name, _ in pkgutil.iter_modules(__path__):
+            importlib.import_module(f"{__name__}.{name}")
+    finally:
+        if collecting:
+            gc.enable()
     return REGISTRY
 
 
