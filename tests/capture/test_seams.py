@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 import flopscan
 import flopscan.ops
-from flopscan.errors import FlopscanError
+from flopscan.errors import FlopscanError, FlopscanWarning
 
 PACKAGES = ("selective_scan_cuda", "mamba_ssm", "causal_conv1d")
 
@@ -234,3 +235,89 @@ def test_a_model_that_is_imported_before_the_count(tmp_path: Path, monkeypatch: 
     assert "selective_scan_cuda_oflex" not in sys.modules
     report = flopscan.count(module.Scan(), (2, 6, 5), (2, 1, 4, 5), backward=True, strict=True)
     assert [report.by_operator()[f"flopscan::selective_scan{kind}"].calls for kind in ("", "_backward")] == [1, 1]
+
+
+PYTHON_PACKAGE = """
+REACHED = []
+
+def causal_conv1d_fn(x, weight, bias=None, seq_idx=None, initial_states=None, return_final_states=False,
+                     final_states_out=None, activation=None):
+    REACHED.append(x.shape)
+    return x + 1
+
+def closed(n):
+    def causal_conv1d_update(x, conv_state, weight, bias=None, activation=None, *, scale=n):
+        REACHED.append(scale)
+        return x * n
+    return causal_conv1d_update
+
+causal_conv1d_update = closed(3)
+"""
+
+
+@pytest.fixture
+def python_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    (tmp_path / "causal_conv1d.py").write_text(PYTHON_PACKAGE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield importlib.import_module("causal_conv1d")
+    sys.modules.pop("causal_conv1d", None)
+
+
+def test_a_python_function_is_seen_under_the_name_that_others_gave_it(python_package: Any) -> None:
+    own, update = python_package.causal_conv1d_fn, python_package.causal_conv1d_update
+    held = [own, update]
+    codes, names = [f.__code__ for f in held], set(vars(python_package))
+
+    def run(x: Tensor, weight: Tensor) -> Tensor:
+        assert [f.__code__ for f in held] != codes
+        return own(x, weight, activation="silu") + update(x, x, weight)  # type: ignore[no-any-return]
+
+    report = flopscan.count(run, (2, 6, 9), (6, 4), strict=True)
+    assert report.by_operator()["flopscan::causal_conv1d"].calls == 2
+    assert python_package.REACHED == []
+    assert [f.__code__ for f in held] == codes
+    assert set(vars(python_package)) == names
+    assert update(torch.ones(1), None, None).item() == 3
+
+
+def test_a_real_run_of_a_python_function_runs_it_once(python_package: Any) -> None:
+    own = python_package.causal_conv1d_fn
+    x, weight = torch.zeros(2, 6, 9), torch.zeros(6, 4)
+    with flopscan.counting() as counted:
+        y = own(x, weight)
+    assert torch.equal(y, torch.ones(2, 6, 9))
+    assert counted.report.by_operator().keys() == {"flopscan::causal_conv1d"}
+    assert len(python_package.REACHED) == 1
+
+
+def test_a_python_function_with_another_signature_is_counted_by_what_it_does(python_package: Any) -> None:
+    own = python_package.causal_conv1d_update
+
+    def run(x: Tensor) -> Tensor:
+        return own(x, x, x, scale=2)  # type: ignore[no-any-return]
+
+    with pytest.warns(FlopscanWarning, match=r"causal_conv1d:causal_conv1d_update.*scale.*\[FS201\]"):
+        report = flopscan.count(run, (2, 6, 9))
+    assert report.by_operator().keys() == {"aten::mul"}
+
+
+EXTENSION = """
+#include <torch/extension.h>
+float touch(at::Tensor x) { return x.data_ptr<float>()[0]; }
+PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) { m.def("touch", &touch); }
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("ninja") is None, reason="compiling takes ninja")
+def test_an_unknown_compiled_kernel_is_not_reached_with_a_shape(tmp_path: Path, monkeypatch: Any) -> None:
+    from torch.utils.cpp_extension import load_inline
+
+    load_inline("flopscan_touch", EXTENSION, build_directory=str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module: Any = importlib.import_module("flopscan_touch")
+    touch = module.touch
+    with pytest.raises(FlopscanError, match=r"flopscan_touch\.touch is a compiled kernel that flopscan has no seam for"):
+        flopscan.count(lambda x: module.touch(x), (4, 4))
+    assert module.touch is touch
+    assert module.touch(torch.full((2,), 5.0)) == 5

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from flopscan.capture import shadow
+from flopscan.capture import cuda, shadow
 from flopscan.capture.operators import outputs_of, plain
 from flopscan.capture.recorder import Recorder
 from flopscan.core.trace import Call
@@ -44,8 +44,9 @@ _READERS = {Tensor.numpy: "numpy", Tensor.tolist: "tolist", Tensor.__array__: "_
 class FunctionWatch(TorchFunctionMode):
     """Watches function calls while an engine watches operators."""
 
-    def __init__(self, recorder: Recorder, engine: Any) -> None:
+    def __init__(self, recorder: Recorder, engine: Any, *, shapes: bool) -> None:
         super().__init__()
+        self._shapes = shapes
         self.recorder = recorder
         self.engine = engine
         self._envelopes: dict[Any, int] = {}
@@ -54,12 +55,15 @@ class FunctionWatch(TorchFunctionMode):
             **{f: self._reader(f, name) for f, name in _READERS.items()},
             F.scaled_dot_product_attention: engine.attention,
             F.multi_head_attention_forward: self._opened(F.multi_head_attention_forward),
+            **(cuda.WATCHED if shapes else {}),
         }
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         watched = self._watched.get(func)
         if watched is not None:
             return watched(*args, **(kwargs or {}))
+        if self._shapes and kwargs and cuda.is_cuda(kwargs.get("device")):
+            args, kwargs = cuda.redirected(args, kwargs)
         return func(*args, **kwargs) if kwargs else func(*args)
 
     def _envelope(self, function: Any, name: str, operands: tuple[str, ...]) -> Callable[..., Any]:

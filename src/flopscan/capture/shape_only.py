@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flopscan.capture import attention, control
+from flopscan.capture import attention, control, cuda, extensions, triton
 from flopscan.capture.attribution import Attribution
 from flopscan.capture.borrow import borrowed
 from flopscan.capture.build import not_compiled, same_random_state
@@ -62,8 +62,11 @@ def trace(
         stack.enter_context(attribution.watching())
         stack.enter_context(control.intercepted(engine))
         stack.enter_context(installed(seams, engine))
+        stack.enter_context(extensions.guarded(frozenset((s.module, s.attribute) for s in seams)))
+        stack.enter_context(triton.watched(engine))
+        stack.enter_context(cuda.answered())
         stack.enter_context(engine)
-        with FunctionWatch(recorder, engine):
+        with FunctionWatch(recorder, engine, shapes=True):
             output = model(*inputs[0], **inputs[1])
         if backward:
             differentiate(output)

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-from flopscan.capture import factories, libraries, transformers_models
+from flopscan.capture import cuda, factories, libraries, transformers_models
 from flopscan.capture.build import without_weights
 from flopscan.core.trace import TensorSpec
 from flopscan.errors import UsageError
@@ -43,7 +43,8 @@ def build(name: str, options: Mapping[str, Any], *, with_weights: bool) -> Targe
         if source in _SOURCES and rest:
             return Target(*_SOURCES[source](rest, options))
         if ":" in name:
-            return Target(factories.build(name, options))
+            with cuda.building():
+                return Target(factories.build(name, options))
         if name in names():
             return _from_zoo(name, options)
     raise UsageError(_unknown(name))

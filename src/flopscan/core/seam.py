@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from flopscan.core.composite import Parts
 from flopscan.core.trace import TensorSpec
 from flopscan.errors import RuleError
 
@@ -19,12 +20,15 @@ Outputs = TensorSpec | tuple[TensorSpec | None, ...]
 class Seam:
     """``path``, as ``package.module:attribute`` that Python looks up at call time, is the operator ``op``.
 
+    A module may be given as ``package.*``: every module below it that has the attribute.
+
     ``signature`` holds the callee's parameters as Python writes them (``"x, weight, bias=None"``), ``outputs`` makes
     the specs of what it returns from the bound operands: one spec, or a tuple of specs and Nones. ``operands`` turns
     bound operands into those that the rule of ``op`` names (None: they are). ``results``: how many of the outputs are
     the operator's own, where the others are a kernel's scratch. ``backward`` is the operator of its gradient, whose
     operands are ``grad`` and then the same; None where the callee is below autograd. ``version``: the package versions
-    that have this signature.
+    that have this signature. ``parts`` and ``backward_parts`` take a call of ``op`` and of ``backward`` apart where
+    these are composites: the call is then recorded as what surrounds its parts.
     """
 
     path: str
@@ -35,6 +39,8 @@ class Seam:
     version: str = ""
     operands: Callable[[Operands], Operands] | None = None
     results: int | None = None
+    parts: Parts | None = None
+    backward_parts: Parts | None = None
 
     def __post_init__(self) -> None:
         module, colon, attribute = self.path.partition(":")
@@ -52,6 +58,11 @@ class Seam:
     def attribute(self) -> str:
         """The name that Python looks up in the module."""
         return self.path.partition(":")[2]
+
+    @property
+    def package(self) -> str:
+        """The package that the function belongs to."""
+        return self.path.partition(".")[0].partition(":")[0]
 
     def parameters(self) -> inspect.Signature:
         """The callee's signature, to bind a call with. A default is None, a bool, a number or a string."""

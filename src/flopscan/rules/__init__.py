@@ -8,14 +8,16 @@ import importlib
 import importlib.metadata
 import pkgutil
 
-from flopscan.core.pointwise import declare
+from flopscan.core import composite as composites
+from flopscan.core import pointwise as pointwises
 from flopscan.core.rule import Registry, Rule
 from flopscan.core.seam import Seam
 
 REGISTRY = Registry()
 SEAMS: list[Seam] = []  # where operators that the dispatcher does not show are called; declared beside their rules
 rule = REGISTRY.rule
-pointwise = functools.partial(declare, REGISTRY)
+pointwise = functools.partial(pointwises.declare, REGISTRY)
+composite = functools.partial(composites.declare, REGISTRY)
 seam = SEAMS.append
 
 
