@@ -192,6 +192,25 @@ def test_a_real_run_calls_the_installed_kernel_and_records_it(installed: Path) -
     assert report.flops == flopscan.count(run, u, A).flops
 
 
+def test_a_compiled_kernel_that_a_module_holds_by_name_is_seen(tmp_path: Path, monkeypatch: Any) -> None:
+    stands_for_it = "from _statistics import _normal_dist_inv_cdf as fwd"  # compiled, and nothing else calls it
+    (tmp_path / "selective_scan_cuda_oflex.py").write_text(stands_for_it)
+    (tmp_path / "held_by_name.py").write_text("from selective_scan_cuda_oflex import fwd as kernel\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module: Any = importlib.import_module("held_by_name")
+    kernel = sys.modules.pop("selective_scan_cuda_oflex")
+    monkeypatch.setitem(sys.modules, "selective_scan_cuda_oflex", kernel)
+
+    def run(u: Tensor, A: Tensor) -> Tensor:
+        return module.kernel(u, u, A, A, A, None, None, False, 1, True)[0]  # type: ignore[no-any-return]
+
+    report = flopscan.count(run, (2, 6, 9), (6, 4), strict=True)
+    assert scans(report)["flopscan::selective_scan"][0] == 1
+    assert module.kernel is kernel.fwd
+    assert module.kernel.__module__ == "_statistics"
+    del sys.modules["selective_scan_cuda_oflex"], sys.modules["held_by_name"]
+
+
 def test_a_package_imported_while_counting_is_taken_and_put_back(installed: Path) -> None:
     def late(u: Tensor, A: Tensor) -> Tensor:
         import selective_scan_cuda_oflex as kernel
@@ -317,7 +336,7 @@ def test_an_unknown_compiled_kernel_is_not_reached_with_a_shape(tmp_path: Path, 
     monkeypatch.syspath_prepend(str(tmp_path))
     module: Any = importlib.import_module("flopscan_touch")
     touch = module.touch
-    with pytest.raises(FlopscanError, match=r"flopscan_touch\.touch is a compiled kernel that flopscan has no seam for"):
+    with pytest.raises(FlopscanError, match=r"flopscan_touch\.touch is a compiled kernel"):
         flopscan.count(lambda x: module.touch(x), (4, 4))
     assert module.touch is touch
     assert module.touch(torch.full((2,), 5.0)) == 5

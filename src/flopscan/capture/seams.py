@@ -69,27 +69,37 @@ class _Taken:
     def take(self, names: Iterable[str]) -> None:
         """Redirect the seams of those of the modules ``names`` that are imported and real."""
         prefixes = tuple(self._below)
+        compiled: dict[int, Any] = {}
         for name in names:
             if name in self._exact or name.startswith(prefixes):
                 module = sys.modules.get(name)
                 if module is not None and not is_stand_in(module):
                     for attribute, forms in self.seams_in(name):
-                        self._redirect(module, attribute, forms)
+                        original = module.__dict__.get(attribute, _MISSING)
+                        if original is _MISSING or id(original) in self._swapped or hasattr(original, MARK):
+                            continue
+                        if isinstance(original, FunctionType):
+                            self._swap(original, forms)
+                        elif callable(original):
+                            compiled[id(original)] = named(_replacement(forms, original, python=False), forms, MARK)
+        if compiled:
+            self._replace(compiled)
 
-    def _redirect(self, module: ModuleType, attribute: str, forms: Forms) -> None:
-        original = module.__dict__.get(attribute, _MISSING)
-        if original is _MISSING or id(original) in self._swapped or hasattr(original, MARK):
-            return
-        if isinstance(original, FunctionType):
-            shown = inspect.signature(original)
-            holder: list[Swapped] = []
-            swapped = Swapped(original, _replacement(forms, lambda *a, **k: holder[0].original(*a, **k), python=True))
-            holder.append(swapped)
-            swapped.show(shown)
-            self._swapped[id(original)] = swapped
-        elif callable(original):
-            self._replaced.append((module, attribute, original))
-            setattr(module, attribute, named(_replacement(forms, original, python=False), forms, MARK))
+    def _swap(self, original: FunctionType, forms: Forms) -> None:
+        shown = inspect.signature(original)
+        holder: list[Swapped] = []
+        swapped = Swapped(original, _replacement(forms, lambda *a, **k: holder[0].original(*a, **k), python=True))
+        holder.append(swapped)
+        swapped.show(shown)
+        self._swapped[id(original)] = swapped
+
+    def _replace(self, compiled: Mapping[int, Any]) -> None:
+        """Put the replacements of compiled functions into every module that holds one, under whatever name."""
+        for module in [m for m in sys.modules.values() if isinstance(m, ModuleType)]:
+            for attribute, value in list(module.__dict__.items()):
+                if id(value) in compiled:
+                    self._replaced.append((module, attribute, value))
+                    setattr(module, attribute, compiled[id(value)])
 
     def put_back(self) -> None:
         """Make everything what it was, also after an exception."""

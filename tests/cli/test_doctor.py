@@ -1,0 +1,95 @@
+"""``flopscan doctor``: every kind of finding, on packages made for the purpose."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flopscan import rules
+from flopscan.capture import doctor
+from flopscan.capture.doctor import FINE, NOTE, PROBLEM, Finding
+from flopscan.cli.main import main
+
+
+def found(subject: str) -> list[Finding]:
+    return [f for f in doctor.examine(rules.seams()) if f.subject == subject]
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    made = []
+
+    def make(name: str, text: str) -> None:
+        (tmp_path / f"{name}.py").write_text(text)
+        made.append(name)
+        importlib.invalidate_caches()
+
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield make
+    for name in made:
+        sys.modules.pop(name, None)
+
+
+def test_a_clean_machine_is_fine() -> None:
+    findings = doctor.examine(rules.seams())
+    assert not [f for f in findings if f.kind == PROBLEM]
+    subjects = {f.subject for f in findings}
+    assert {"Python", "torch", "CUDA", "torch.jit", "selective_scan_cuda", "mamba_ssm"} <= subjects
+    assert found("torch.jit")[0].kind == FINE
+    assert "a stand-in serves" in found("selective_scan_cuda_oflex")[0].found
+
+
+def test_a_live_seam(package: Any) -> None:
+    package("selective_scan_cuda_oflex", "from _statistics import _normal_dist_inv_cdf as fwd")
+    assert found("selective_scan_cuda_oflex") == [Finding(FINE, "selective_scan_cuda_oflex", "seams live: fwd")]
+
+
+def test_a_compiled_function_that_escaped(package: Any) -> None:
+    package("selective_scan_cuda_oflex", "from _statistics import _normal_dist_inv_cdf as fwd")
+    kernel: Any = importlib.import_module("selective_scan_cuda_oflex")
+    holder = functools.partial(kernel.fwd, 1)
+    (finding,) = found("selective_scan_cuda_oflex:fwd")
+    assert (finding.kind, finding.found) == (PROBLEM, "a partial holds the compiled function itself")
+    assert "selective_scan_cuda.fwd" in finding.advice
+    del holder
+
+
+def test_another_signature(package: Any) -> None:
+    package("causal_conv1d", "def causal_conv1d_fn(signal, taps):\n    return signal\n")
+    (finding,) = found("causal_conv1d.causal_conv1d_fn")
+    assert finding.kind == PROBLEM
+    assert finding.found.startswith("takes (signal, taps), known is (x, weight, bias=None")
+
+
+def test_a_package_that_leans_on_a_missing_one(package: Any) -> None:
+    package("causal_conv1d", "import causal_conv1d_cuda\n")
+    (finding,) = found("causal_conv1d")
+    assert (finding.kind, finding.found) == (
+        NOTE, "imports causal_conv1d_cuda, which is missing: a stand-in serves it",
+    )  # fmt: skip
+
+
+def test_a_broken_package(package: Any) -> None:
+    package("causal_conv1d", "import no_such_thing\n")
+    (finding,) = found("causal_conv1d")
+    assert finding.kind == PROBLEM
+    assert "No module named 'no_such_thing'" in finding.found
+
+
+def test_the_command(capsys: pytest.CaptureFixture[str], package: Any) -> None:
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert "ok   torch.jit" in out
+    package("causal_conv1d", "import no_such_thing\n")
+    assert main(["doctor", "--format", "json"]) == 1
+    findings = json.loads(capsys.readouterr().out)
+    assert {"kind", "subject", "found", "advice"} == findings[0].keys()
+    assert main(["doctor"]) == 1
+    assert "BAD  causal_conv1d" in capsys.readouterr().out
