@@ -256,6 +256,23 @@ def test_a_model_that_is_imported_before_the_count(tmp_path: Path, monkeypatch: 
     assert [report.by_operator()[f"flopscan::selective_scan{kind}"].calls for kind in ("", "_backward")] == [1, 1]
 
 
+def test_a_compiled_kernel_with_another_signature_runs_and_is_listed(installed: Path) -> None:
+    kernel: Any = importlib.import_module("selective_scan_cuda_oflex")
+
+    class Compiled:
+        def __call__(self, u: Tensor, delta: Tensor) -> Tensor:
+            return u
+
+    kernel.fwd = Compiled()
+    u = torch.rand(2, 6, 9)
+    with (
+        pytest.warns(FlopscanWarning, match=r"selective_scan_cuda_oflex:fwd: missing .*\[FS202\]"),
+        flopscan.counting() as counted,
+    ):
+        kernel.fwd(u, u)
+    assert [(u.op, u.count) for u in counted.report.uncounted] == [("selective_scan_cuda_oflex::fwd", 1)]
+
+
 PYTHON_PACKAGE = """
 REACHED = []
 
@@ -339,4 +356,8 @@ def test_an_unknown_compiled_kernel_is_not_reached_with_a_shape(tmp_path: Path, 
     with pytest.raises(FlopscanError, match=r"flopscan_touch\.touch is a compiled kernel"):
         flopscan.count(lambda x: module.touch(x), (4, 4))
     assert module.touch is touch
-    assert module.touch(torch.full((2,), 5.0)) == 5
+    x = torch.full((2,), 5.0)
+    with flopscan.counting() as counted:
+        assert module.touch(x) == 5
+    assert [(u.op, u.count) for u in counted.report.uncounted] == [("flopscan_touch::touch", 1)]
+    assert module.touch is touch

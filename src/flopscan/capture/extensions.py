@@ -1,4 +1,4 @@
-"""Compiled extension modules without a rule: their functions must not be reached with shape-only tensors.
+"""Compiled extension modules without a rule: not to be reached with shape-only tensors, and uncounted in a real run.
 
 A pybind function that is handed a meta tensor reads an address that is not there and ends the process. What such
 functions take is written in the first line of their documentation, so they are known before they are called.
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Set
 from types import BuiltinFunctionType, ModuleType
 from typing import Any
 
-from flopscan.capture.leaves import on_shapes
+from flopscan.capture.leaves import active, numbered, on_shapes
 from flopscan.errors import CaptureError
 
 _seen: set[str] = set()
@@ -49,7 +49,10 @@ def _takes_tensors(value: Any) -> bool:
 
 @contextlib.contextmanager
 def guarded(known: Set[tuple[str, str]]) -> Iterator[None]:
-    """Inside, such a function raises CaptureError on a shape-only tensor, unless it is ``known``: module, name."""
+    """Inside, such a function raises CaptureError on a shape-only tensor, and is listed where it runs.
+
+    Not those that are ``known``: module, name.
+    """
     replaced: list[tuple[ModuleType, str, Any]] = []
     try:
         for name, functions in taking_tensors().items():
@@ -72,6 +75,12 @@ def _guard(module: str, attribute: str, original: Callable[..., Any]) -> Callabl
                 f"{module}.{attribute} is a compiled kernel that flopscan has no seam for, and it was called with a"
                 " shape-only tensor, which it cannot take; declare a seam and a rule for it (CONTRIBUTING.md), or count"
                 " a real run: `with flopscan.counting() as c: model(...)`, or --run on the command line"
+            )
+        taker = active()
+        if taker is not None and taker.runs:
+            operands = numbered(args, kwargs)
+            return taker.engine.leaf(
+                lambda: original(*args, **kwargs), f"{module}::{attribute}", operands, gradient=lambda _: None
             )
         return original(*args, **kwargs)
 

@@ -80,6 +80,11 @@ def operands_of(seam: Seam, bound: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in named.items() if value is not None}
 
 
+def numbered(args: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The operands of a callee whose parameters nobody knows."""
+    return {k: plain(v) for k, v in ({f"arg{i}": a for i, a in enumerate(args)} | dict(kwargs)).items()}
+
+
 def gradients(operands: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
     """The results of a gradient operator: one for each floating-point operand but ``grad``."""
     return tuple(v for k, v in operands.items() if k != "grad" and isinstance(v, TensorSpec) and v.is_float)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from flopscan.capture import attention, control, triton
+from flopscan.capture import attention, control, extensions, triton
 from flopscan.capture.attribution import Attribution
 from flopscan.capture.borrow import borrowed
 from flopscan.capture.build import not_compiled, same_random_state
@@ -162,6 +162,7 @@ class Counting:
             stack.enter_context(self.attribution.watching())
             stack.enter_context(control.intercepted(self.engine))
             stack.enter_context(installed(self._seams, self.engine))
+            stack.enter_context(extensions.guarded(frozenset((s.module, s.attribute) for s in self._seams)))
             stack.enter_context(triton.watched(self.engine))
             stack.enter_context(self.engine)
             stack.enter_context(FunctionWatch(self._recorder, self.engine, shapes=False))

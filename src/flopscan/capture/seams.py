@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import FunctionType, ModuleType
 from typing import Any
 
-from flopscan.capture.leaves import Recording, active, answered, on_shapes, ran, recording
+from flopscan.capture.leaves import Recording, active, answered, numbered, on_shapes, ran, recording
 from flopscan.capture.signatures import Forms, bind, by_module, named
 from flopscan.capture.stand_ins import MARK, StandIns, is_stand_in
 from flopscan.capture.swap import Swapped
@@ -143,8 +143,7 @@ class _Watcher:
 def _replacement(forms: Forms, original: Callable[..., Any], *, python: bool) -> Callable[..., Any]:
     """``original`` as it is called during a capture: on shapes it is recorded, on real tensors it runs besides.
 
-    A call that no known signature takes runs as it is written where it is Python (its pieces are then seen), and is
-    an error where it is a compiled kernel and has shapes alone.
+    A call that no known signature takes runs as it is written; a compiled kernel cannot do so on shapes, and raises.
     """
 
     def function(*args: Any, **kwargs: Any) -> Any:
@@ -159,8 +158,7 @@ def _replacement(forms: Forms, original: Callable[..., Any], *, python: bool) ->
         except TypeError as error:
             if shapes and not python:
                 raise
-            warn("FS201", f"a call is not recognised and counted by what it dispatches: {error}")
-            return original(*args, **kwargs)
+            return _unrecognised(taker, forms[0], error, original, args, kwargs, python)
         if shapes:
             return _on_shapes(taker, seam, bound, original, args, kwargs, python)
         return ran(taker, seam, bound, lambda: original(*args, **kwargs))
@@ -176,5 +174,16 @@ def _on_shapes(
     except FlopscanError as error:
         if not python:
             raise
-        warn("FS201", f"a call is not recognised and counted by what it dispatches: {error}")
-        return original(*args, **kwargs)
+        return _unrecognised(taker, seam, error, original, args, kwargs, python)
+
+
+def _unrecognised(
+    taker: Recording, seam: Seam, error: Exception, original: Any, args: Any, kwargs: Any, python: bool
+) -> Any:
+    """Run ``original``: what it dispatches is counted where it is Python; a compiled kernel is listed as uncounted."""
+    if python:
+        warn("FS201", f"a call is not recognised, and counted by what it dispatches: {error}")
+    else:
+        warn("FS202", f"a call is not recognised, and not counted: {error}")
+        taker.record(f"{seam.module}::{seam.attribute}", numbered(args, kwargs), ())
+    return original(*args, **kwargs)
