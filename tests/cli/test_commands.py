@@ -174,7 +174,7 @@ def test_strict_prints_the_report_and_ends_with_3(run: Run, tmp_path: Path, monk
         (
             "price none.json -o a.json",
             1,
-            "cannot read none.json: No such file or directory; expected a flopscan.trace/1",
+            "cannot read none.json: No such file or directory; expected a flopscan.trace/2",
         ),
         ("report nets.py", 1, "nets.py is not whole JSON ("),
         (

@@ -47,8 +47,8 @@ def spoil(path: Path, change: str) -> str:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ("version", "has schema 'flopscan.trace/99', expected 'flopscan.trace/1'"),
-        ("missing", "is damaged: it says 'flopscan.trace/1' but lacks or garbles 'calls'"),
+        ("version", "has schema 'flopscan.trace/99', expected 'flopscan.trace/2'"),
+        ("missing", "is damaged: it says 'flopscan.trace/2' but lacks or garbles 'calls'"),
         ("index", "is damaged"),
         ("cut", "is not whole JSON"),
     ],

@@ -18,6 +18,7 @@ import torch
 import torch.utils.checkpoint
 from torch import nn
 
+from flopscan.capture.module_calls import ModuleCalls
 from flopscan.capture.recorder import Recorder
 
 _sequence: Callable[[], int] = torch.autograd._get_sequence_nr  # type: ignore[attr-defined]
@@ -108,7 +109,7 @@ class Attribution:
     def watching(self) -> Iterator[None]:
         """Patch what tells modules, recomputation and optimizer steps; everything is restored at the end."""
         original = nn.Module.__call__
-        paths = self._paths
+        paths, recorder, calls = self._paths, self.recorder, ModuleCalls(self.recorder)
 
         def __call__(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
             parent = self.module
@@ -116,8 +117,12 @@ class Attribution:
             self.module = index = self._enter(parent, module) if index is None else index
             nested = _graph_task() != -1
             self._nested += nested
+            before, called = recorder.inside, calls.index(module, args, kwargs)
+            recorder.enter(called, index, "recompute" if self._nested or self._recomputing else "forward")
             try:
-                return original(module, *args, **kwargs)
+                output = original(module, *args, **kwargs)
+                calls.returned(called, output)
+                return output
             except BaseException as error:
                 if error is not self._failure:
                     self._failure, self.failed_in = error, index
@@ -125,6 +130,7 @@ class Attribution:
             finally:
                 self.module = parent
                 self._nested -= nested
+                recorder.leave(before)
 
         with contextlib.ExitStack() as stack:
             stack.callback(setattr, nn.Module, "__call__", original)

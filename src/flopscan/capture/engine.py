@@ -68,7 +68,6 @@ class ShapeEngine(TorchDispatchMode):
         super().__init__()
         self.recorder = recorder
         self.attribution = attribution
-        self.inside = -1
         self.last: Any = None  # the operator that ran last, for error texts
         self._cache: dict[Any, tuple[Any, int]] = {}
         self._bare: dict[Any, int] = {}
@@ -107,7 +106,7 @@ class ShapeEngine(TorchDispatchMode):
         """Count one more call ``call`` from where the code is now."""
         module, phase = self.attribution.where()
         line = self.attribution.line() if self.attribution.lines else -1
-        self.recorder.add(call, module, phase, self.inside, line)
+        self.recorder.add(call, module, phase, line)
 
     def _compute(self, func: Any, operator: Operator, args: Any, kwargs: Any) -> Any:
         """Fresh outputs that depend on shapes alone: from the cache, or computed once."""

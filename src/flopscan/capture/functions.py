@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from flopscan.capture import cuda, shadow
+from flopscan.capture.engine import key_of
 from flopscan.capture.operators import outputs_of, plain
 from flopscan.capture.recorder import Recorder
 from flopscan.core.trace import Call
@@ -67,27 +68,27 @@ class FunctionWatch(TorchFunctionMode):
         return func(*args, **kwargs) if kwargs else func(*args)
 
     def _envelope(self, function: Any, name: str, operands: tuple[str, ...]) -> Callable[..., Any]:
-        engine = self.engine
+        recorder, where = self.recorder, self.engine.attribution.where
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            named = {**dict(zip(operands, args, strict=False)), **kwargs}
-            if name == "torch::einsum":
-                named = {"equation": args[0], "operands": args[1:]}
-            data = {k: plain(v) for k, v in named.items() if v is not None}
-            key = (name, repr(data))
-            index = self._envelopes.get(key)
-            before = engine.inside
+            key = key_of(function, args, kwargs)
+            index = self._envelopes.get(key) if key is not None else None
             if index is None:
-                index = self._envelopes[key] = self.recorder.call(Call(name, data))
-            engine.inside = index if before < 0 else before
+                named = {**dict(zip(operands, args, strict=False)), **kwargs}
+                if name == "torch::einsum":
+                    named = {"equation": args[0], "operands": args[1:]}
+                data = {k: plain(v) for k, v in named.items() if v is not None}
+                index = recorder.call(Call(name, data))
+                if key is not None:
+                    self._envelopes[key] = index
+            before = recorder.enter(index, *where())
             try:
                 output = function(*args, **kwargs)
             finally:
-                engine.inside = before
-            if not self.recorder.calls[index].outputs:
-                self.recorder.calls[index] = Call(name, data, outputs_of(output))
-            module, phase = engine.attribution.where()
-            self.recorder.add(index, module, phase, before, -1, envelope=True)
+                recorder.leave(before)
+            known = recorder.calls[index]
+            if not known.outputs:
+                recorder.calls[index] = Call(name, known.args, outputs_of(output))
             return output
 
         return call

@@ -34,15 +34,12 @@ class Recording:
         if parts is None:
             engine.record(index)
             return
-        module, phase = engine.attribution.where()
-        before = engine.inside
-        engine.recorder.add(index, module, phase, before, -1, envelope=True)
-        engine.inside = index if before < 0 else before
+        before = engine.recorder.enter(index, *engine.attribution.where())
         try:
             for part in parts(engine.recorder.calls[index]):
                 engine.record(self._index(part))
         finally:
-            engine.inside = before
+            engine.recorder.leave(before)
 
     def _index(self, call: Call) -> int:
         key = (call.op, repr(call.args), call.outputs)

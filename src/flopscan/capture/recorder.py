@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from flopscan.core.trace import Call, Module, Record, Trace
+from flopscan.core.trace import Call, Frame, Module, Record, Trace
 
 Place = tuple[int, int, str, int, int, bool, str]  # call, module, phase, inside, line, envelope, branch
 
@@ -19,13 +19,28 @@ class Recorder:
         self.lines: list[str] = []
         self.counts: dict[Place, int] = {}
         self.branch = ""  # the branch of a conditional that is being recorded
+        self.inside = -1  # the frame of the function or module that is running
+        self._frames: dict[tuple[int, int], int] = {}
         self._lines: dict[str, int] = {}
         self._groups = 0
 
-    def add(self, call: int, module: int, phase: str, inside: int, line: int, envelope: bool = False) -> None:
+    def add(self, call: int, module: int, phase: str, line: int) -> None:
         """Count one more call ``call`` from this place."""
-        place = (call, module, phase, inside, line, envelope, self.branch)
+        place = (call, module, phase, self.inside, line, False, self.branch)
         self.counts[place] = self.counts.get(place, 0) + 1
+
+    def enter(self, call: int, module: int, phase: str) -> int:
+        """Count one more envelope ``call`` and go inside it; the frame to `leave` to is returned."""
+        before = self.inside
+        place = (call, module, phase, before, -1, True, self.branch)
+        self.counts[place] = self.counts.get(place, 0) + 1
+        frame = self._frames.get((before, call))
+        self.inside = self._frames.setdefault((before, call), len(self._frames)) if frame is None else frame
+        return before
+
+    def leave(self, before: int) -> None:
+        """Come out of an envelope."""
+        self.inside = before
 
     def new_group(self) -> int:
         """The number of a new conditional."""
@@ -52,4 +67,5 @@ class Recorder:
             Record(call, module, count, phase, inside, line, envelope, branch)
             for (call, module, phase, inside, line, envelope, branch), count in self.counts.items()
         )
-        return Trace(tuple(self.calls), records, tuple(self.modules), tuple(self._lines), params, origin)
+        frames = tuple(Frame(call, parent) for parent, call in self._frames)
+        return Trace(tuple(self.calls), records, tuple(self.modules), tuple(self._lines), params, origin, frames)

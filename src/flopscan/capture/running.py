@@ -39,7 +39,6 @@ class RunningEngine(TorchDispatchMode):
         super().__init__()
         self.recorder = recorder
         self.attribution = attribution
-        self.inside = -1
         self.last: Any = None
         self._calls: dict[Any, int] = {}
         self._muted = 0
@@ -67,7 +66,7 @@ class RunningEngine(TorchDispatchMode):
         """Count one more call ``call`` from where the code is now."""
         module, phase = self.attribution.where()
         line = self.attribution.line() if self.attribution.lines else -1
-        self.recorder.add(call, module, phase, self.inside, line)
+        self.recorder.add(call, module, phase, line)
 
     def attention(self, *args: Any, **kwargs: Any) -> Any:
         """Run scaled-dot-product attention with its pieces muted, and record it as the one operator that it is."""

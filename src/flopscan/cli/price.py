@@ -28,4 +28,5 @@ def command(path: str, output: str) -> None:
     ledger = analysis.price(Trace.load(path))
     ledger.save(output)
     missing = f", {len(ledger.uncounted())} operators not counted" if ledger.uncounted() else ""
-    click.echo(f"flopscan: wrote {output}: {len(ledger.prices):,} prices{missing}", err=True)
+    distinct = len({record.call for record in ledger.trace.records if not record.envelope})
+    click.echo(f"flopscan: wrote {output}: {distinct:,} prices{missing}", err=True)

@@ -37,4 +37,5 @@ def command(
     trace = capturing.capture(target, inputs, arguments, backward, train, run, lines)
     trace.save(output)
     made = sum(record.count for record in trace.records if not record.envelope)
-    click.echo(f"flopscan: wrote {output}: {made:,} calls, {len(trace.calls):,} distinct", err=True)
+    distinct = len({record.call for record in trace.records if not record.envelope})
+    click.echo(f"flopscan: wrote {output}: {made:,} calls, {distinct:,} distinct", err=True)

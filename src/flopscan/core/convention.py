@@ -18,8 +18,9 @@ Handle = Callable[[Call], int]
 class Convention:
     """A named way to count. Ours weigh kinds (``weights``); a peer's say what each operator adds (``handles``).
 
-    A handle is keyed by the operator's name, or by the name of a function as the user wrote it (``torch::matmul``);
-    where it takes such a function, the operators inside are not counted again. Without weights, an operator that has
+    A handle is keyed by the operator's name, or by the name of a function as the user wrote it (``torch::matmul``) or
+    of a module's class (``module::torch.nn.modules.linear.Linear``); what is inside of such a one is not counted
+    again, unless it is among those that the peer looks ``through``. Without weights, an operator that has
     no handle counts zero: that is what the peer does, and `uncounted` still lists what our rules do not know.
     ``phases`` are those that it sees at all; empty means every one. ``scan`` is its formula of a selective scan, in
     axis letters: a report with a scan in it shows the conventions that have one side by side.
@@ -33,6 +34,7 @@ class Convention:
     handles: Mapping[str, Handle] = field(default_factory=dict)
     phases: tuple[str, ...] = ()
     scan: str = ""
+    through: frozenset[str] = frozenset()
 
     def of(self, call: Call, cost: Cost | None) -> int:
         """What one call adds to the total."""
@@ -50,11 +52,16 @@ class Convention:
     def counts(self, ledger: Ledger) -> list[int]:
         """What each record of the ledger's trace adds, record by record; the sum is the total."""
         trace, prices = ledger.trace, ledger.prices
+        taken: list[bool] = []  # per frame: whether a handle took it, or one around it; a parent comes first
+        for frame in trace.frames:
+            op = trace.calls[frame.call].op
+            around = frame.parent >= 0 and taken[frame.parent]
+            taken.append(around or (op in self.handles and op not in self.through))
         per_call: dict[int, int] = {}
         counts = []
         for record in trace.records:
             op = trace.calls[record.call].op
-            enveloped = record.inside >= 0 and trace.calls[record.inside].op in self.handles
+            enveloped = record.inside >= 0 and taken[record.inside]
             unseen = bool(self.phases) and record.phase not in self.phases
             if unseen or enveloped or (record.envelope and op not in self.handles):
                 counts.append(0)

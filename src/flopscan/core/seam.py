@@ -65,12 +65,18 @@ class Seam:
         return self.path.partition(".")[0].partition(":")[0]
 
     def parameters(self) -> inspect.Signature:
-        """The callee's signature, to bind a call with. A default is None, a bool, a number or a string."""
+        """The callee's signature, to bind a call with. A default is None, a bool, a number or a string.
+
+        A last part ``**rest`` takes all other keywords, as in Python.
+        """
         parameters = []
         for part in filter(None, (p.strip() for p in self.signature.split(","))):
             name, equals, default = part.partition("=")
             value = ast.literal_eval(default.strip()) if equals else inspect.Parameter.empty
-            parameters.append(inspect.Parameter(name.strip(), inspect.Parameter.POSITIONAL_OR_KEYWORD, default=value))
+            kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+            if name.startswith("**"):
+                name, kind = name[2:], inspect.Parameter.VAR_KEYWORD
+            parameters.append(inspect.Parameter(name.strip(), kind, default=value))
         return inspect.Signature(parameters)
 
     def named(self, bound: Operands) -> Operands:

@@ -12,7 +12,7 @@ from typing import Any
 
 from flopscan.core.document import expect, read_document, write_document
 
-SCHEMA = "flopscan.trace/1"
+SCHEMA = "flopscan.trace/2"
 
 _BITS = {
     "bool": 8, "uint8": 8, "int8": 8, "uint16": 16, "int16": 16, "uint32": 32, "int32": 32, "uint64": 64, "int64": 64,
@@ -110,10 +110,11 @@ class Module:
 class Record:
     """``count`` identical calls from one place.
 
-    ``inside`` names the call (by index) of the function that the user wrote, where one envelops this operator:
-    a mean inside ``adaptive_avg_pool2d``. Such an envelope is itself a record with ``envelope=True`` and is never
-    priced; conventions that count functions as written read it. ``branch`` marks a record inside a conditional whose
-    outcome is a value, as ``group.number`` (nested: joined by ``/``); the price keeps the larger branch of a group.
+    ``inside`` is the frame (by index) that it was made in. An envelope (``envelope=True``) is a function as the user
+    wrote it (``torch::adaptive_avg_pool2d``) or a call of a module (``module::torch.nn.modules.linear.Linear``): it
+    is never priced, and conventions that count functions or modules read it. ``branch`` marks a record inside a
+    conditional whose outcome is a value, as ``group.number`` (nested: joined by ``/``); the price keeps the larger
+    branch of a group.
     """
 
     call: int
@@ -126,6 +127,14 @@ class Record:
     branch: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """An envelope that operators were made in: its call, and the frame around it (-1 for none)."""
+
+    call: int
+    parent: int = -1
+
+
 @dataclass(frozen=True)
 class Trace:
     """Everything that a price needs: calls, where they were made, the modules, and where it all comes from."""
@@ -136,6 +145,7 @@ class Trace:
     lines: tuple[str, ...] = ()
     params: int = 0
     origin: Mapping[str, Any] = field(default_factory=dict)
+    frames: tuple[Frame, ...] = ()
 
     def save(self, path: str) -> None:
         """Write the trace as versioned JSON, atomically."""
@@ -157,6 +167,7 @@ class Trace:
             "calls": [
                 [c.op, {k: _encode(v) for k, v in c.args.items()}, [_encode(o) for o in c.outputs]] for c in self.calls
             ],
+            "frames": [[f.call, f.parent] for f in self.frames],
             "records": [
                 [r.call, r.module, r.count, r.phase, r.inside, r.line, r.envelope, r.branch] for r in self.records
             ],
@@ -177,9 +188,12 @@ class Trace:
                 tuple(data["lines"]),
                 int(data["params"]),
                 dict(data["origin"]),
+                tuple(Frame(*f) for f in data["frames"]),
             )
             for record in trace.records:  # an index out of range is a damaged file, found here and not in a report
                 trace.calls[record.call], trace.modules[record.module]
+                if record.inside >= 0:
+                    trace.calls[trace.frames[record.inside].call]
         return trace
 
 
