@@ -17,12 +17,4 @@ def make_ledger() -> Ledger:
     records = (Record(0, 1, 5, inside=0), Record(1, 1, 5, envelope=True), Record(2, 0, 2, "backward"))
     modules = Module("", "Net", 0), Module("a", "A", 12)
     trace = Trace(calls, records, modules, ("net.py:3 f",), 12, {"target": "net"}, (Frame(1),))
-        calls,
-        records,
-        (Module("", "Net", 0), Module("a", "A", 12)),
-        ("net.py:3 f",),
-        12,
-        {"target": "net"},
-        (Frame(1),),
-    )
     return Ledger(trace, (Price(Cost(fma=24, read=72)), Price(None), Price(None, note="no rule for this operator")))
