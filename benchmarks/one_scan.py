@@ -59,7 +59,7 @@ SHAPES = (
 
 
 class Loop(nn.Module):
-    """The scan as models write it for want of a kernel: discretised by einsum, a loop over the steps, einsum to read."""
+    """The scan as models write it without a kernel: discretised by einsum, a loop over the steps, einsum to read."""
 
     def forward(
         self, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor,

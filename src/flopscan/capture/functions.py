@@ -6,39 +6,23 @@ conventions that count functions and not operators; readers ask for values (`.to
 
 from __future__ import annotations
 
+import sys
 import types
 from collections.abc import Callable
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from flopscan.capture import cuda, shadow
+from flopscan.capture import cuda, shadow, written
 from flopscan.capture.engine import key_of
 from flopscan.capture.operators import outputs_of, plain
 from flopscan.capture.recorder import Recorder
 from flopscan.core.trace import Call
 from flopscan.errors import DataDependentError
 
-# function -> (name in the trace, names of its operands)
-ENVELOPES: dict[Any, tuple[str, tuple[str, ...]]] = {
-    **dict.fromkeys((torch.matmul, Tensor.matmul, Tensor.__matmul__), ("torch::matmul", ("input", "other"))),
-    Tensor.__rmatmul__: ("torch::rmatmul", ("input", "other")),
-    torch.einsum: ("torch::einsum", ("equation", "operands")),
-    **{
-        getattr(torch, name): (f"torch::{name}", ("input", "hx"))
-        for name in ("lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell")
-    },
-    torch.tensordot: ("torch::tensordot", ("a", "b", "dims")),
-    torch.inner: ("torch::inner", ("input", "other")),
-    torch.cdist: ("torch::cdist", ("x1", "x2")),
-    F.bilinear: ("torch::bilinear", ("input1", "input2", "weight", "bias")),
-    F.adaptive_avg_pool1d: ("torch::adaptive_avg_pool1d", ("input", "output_size")),
-    F.adaptive_avg_pool2d: ("torch::adaptive_avg_pool2d", ("input", "output_size")),
-    F.adaptive_avg_pool3d: ("torch::adaptive_avg_pool3d", ("input", "output_size")),
-}
+_ENVELOPES = written.functions()
 _READERS = {Tensor.numpy: "numpy", Tensor.tolist: "tolist", Tensor.__array__: "__array__"}
 
 
@@ -52,7 +36,7 @@ class FunctionWatch(TorchFunctionMode):
         self.engine = engine
         self._envelopes: dict[Any, int] = {}
         self._watched: dict[Any, Callable[..., Any]] = {
-            **{f: self._envelope(f, *names) for f, names in ENVELOPES.items()},
+            **{f: self._envelope(f, *names) for f, names in _ENVELOPES.items()},
             **{f: self._reader(f, name) for f, name in _READERS.items()},
             F.scaled_dot_product_attention: engine.attention,
             F.multi_head_attention_forward: self._opened(F.multi_head_attention_forward),
@@ -67,17 +51,22 @@ class FunctionWatch(TorchFunctionMode):
             args, kwargs = cuda.redirected(args, kwargs)
         return func(*args, **kwargs) if kwargs else func(*args)
 
-    def _envelope(self, function: Any, name: str, operands: tuple[str, ...]) -> Callable[..., Any]:
+    def _envelope(self, function: Any, name: str, operands: tuple[str, ...], spelled: str) -> Callable[..., Any]:
         recorder, where = self.recorder, self.engine.attribution.where
+        may_be_operator, seen = written.may_be_operator(name, spelled), written.is_seen_as_operator(name)
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            key = key_of(function, args, kwargs)
+            sign = may_be_operator and written.by_sign(sys._getframe(2))
+            if sign and not seen:
+                return function(*args, **kwargs)
+            key = key_of((function, sign), args, kwargs)
             index = self._envelopes.get(key) if key is not None else None
             if index is None:
                 named = {**dict(zip(operands, args, strict=False)), **kwargs}
                 if name == "torch::einsum":
                     named = {"equation": args[0], "operands": args[1:]}
                 data = {k: plain(v) for k, v in named.items() if v is not None}
+                data["spelled"] = "operator" if sign else spelled
                 index = recorder.call(Call(name, data))
                 if key is not None:
                     self._envelopes[key] = index

@@ -73,7 +73,7 @@ def _call(module: nn.Module, args: Any, kwargs: Mapping[str, Any], settings: Any
             "settings": settings,
             "parameters": tuple((name, describe(p), p.requires_grad) for name, p in own),
             "leaf": not module._modules,
-            "bases": tuple(c.__name__ for c in cls.__mro__ if c.__module__.startswith("torch.nn.modules")),
+            "bases": tuple(c.__name__ for c in cls.__mro__[:-2] if c.__module__.startswith("torch.nn.modules")),
         },
     )
 

@@ -218,7 +218,7 @@ def _encode(value: Any) -> Any:
 
 def _decode(value: Any) -> Any:
     if isinstance(value, list):
-        return [_decode(v) for v in value]
+        return tuple(_decode(v) for v in value)
     if isinstance(value, dict):
         if "tensor" in value:
             strides = value.get("strides")
