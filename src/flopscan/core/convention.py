@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from flopscan.core.amount import Amount
 from flopscan.core.cost import Cost
@@ -15,6 +15,18 @@ Handle = Callable[[Call], int]
 
 
 @dataclass(frozen=True)
+class Bug:
+    """A known mistake of a peer that its convention reproduces: its name, where it is told, and what would be right.
+
+    ``right`` holds the handles that take the place of the wrong ones, as the peer would count without the mistake.
+    """
+
+    name: str
+    source: str
+    right: Mapping[str, Handle]
+
+
+@dataclass(frozen=True)
 class Convention:
     """A named way to count. Ours weigh kinds (``weights``); a peer's say what each operator adds (``handles``).
 
@@ -23,7 +35,8 @@ class Convention:
     again, unless it is among those that the peer looks ``through``. Without weights, an operator that has
     no handle counts zero: that is what the peer does, and `uncounted` still lists what our rules do not know.
     ``phases`` are those that it sees at all; empty means every one. ``scan`` is its formula of a selective scan, in
-    axis letters: a report with a scan in it shows the conventions that have one side by side.
+    axis letters: a report with a scan in it shows the conventions that have one side by side. ``bugs`` are the known
+    mistakes among the handles, and ``version`` the version of the peer that the handles are those of.
     """
 
     name: str
@@ -35,6 +48,16 @@ class Convention:
     phases: tuple[str, ...] = ()
     scan: str = ""
     through: frozenset[str] = frozenset()
+    bugs: tuple[Bug, ...] = ()
+    version: str = ""
+
+    def without(self, *names: str) -> Convention:
+        """This convention with the bugs called ``names`` mended (all of them for none). Raises KeyError for another."""
+        known = {bug.name: bug for bug in self.bugs}
+        handles = dict(self.handles)
+        for name in names or known:
+            handles.update(known[name].right)
+        return replace(self, handles=handles, bugs=tuple(b for b in self.bugs if names and b.name not in names))
 
     def of(self, call: Call, cost: Cost | None) -> int:
         """What one call adds to the total."""
