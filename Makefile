@@ -4,13 +4,17 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint test-peers coverage bench clean
+ZOO := .venv-zoo
+# the Python of packages for CUDA, as it is: nothing is compiled
+AS_PYTHON := MAMBA_FORCE_BUILD=TRUE MAMBA_SKIP_CUDA_BUILD=TRUE CAUSAL_CONV1D_FORCE_BUILD=TRUE CAUSAL_CONV1D_SKIP_CUDA_BUILD=TRUE
+
+.PHONY: demo test lint test-peers test-packages test-zoo coverage bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/flopscan count vmamba_tiny
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 -m "not peers and not slow and not gpu"
+	$(BIN)/python -m pytest -n 2 -m "not peers and not packages and not zoo and not slow and not gpu"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -20,6 +24,14 @@ lint: $(VENV)/.dev
 
 test-peers: $(VENV)/.peers
 	$(BIN)/python -m pytest -m "peers and not slow"
+
+# unmodified code of mamba_ssm, causal_conv1d and mambapy, on a machine without a GPU
+test-packages: $(VENV)/.packages
+	PYTHONPATH=$(VENV)/packages $(BIN)/python -m pytest -m "packages and not slow"
+
+# models that need torchvision: an environment of its own, of several GB
+test-zoo: $(ZOO)/.installed
+	$(ZOO)/bin/python -m pytest -m zoo
 
 coverage: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 -m slow -s
@@ -40,5 +52,18 @@ $(VENV)/.peers: $(VENV)/.dev
 	$(PIP) -e .[dev,peers]
 	touch $@
 
+$(VENV)/.packages: $(VENV)/.peers
+	$(PIP) setuptools wheel packaging ninja triton einops
+	$(AS_PYTHON) $(PIP) --no-deps --no-build-isolation --target $(VENV)/packages mamba-ssm causal-conv1d mambapy
+	touch $@
+
+$(ZOO)/.installed: pyproject.toml constraints-zoo.txt
+	$(PYTHON) -m venv $(ZOO)
+	$(ZOO)/bin/python -m pip install --quiet -c constraints-zoo.txt torch torchvision
+	$(ZOO)/bin/python -m pip install --quiet -c constraints-zoo.txt -e . timm einops numpy pytest transformers
+	$(ZOO)/bin/python -m pip install --quiet setuptools wheel packaging ninja
+	$(AS_PYTHON) $(ZOO)/bin/python -m pip install --quiet -c constraints-zoo.txt --no-deps --no-build-isolation mambavision mamba-ssm
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(ZOO) $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
