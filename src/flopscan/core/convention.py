@@ -59,6 +59,10 @@ class Convention:
             handles.update(known[name].right)
         return replace(self, handles=handles, bugs=tuple(b for b in self.bugs if names and b.name not in names))
 
+    def takes(self, op: str) -> bool:
+        """Whether what is inside of ``op`` is not looked at."""
+        return op in self.handles and op not in self.through
+
     def of(self, call: Call, cost: Cost | None) -> int:
         """What one call adds to the total."""
         handle = self.handles.get(call.op)
@@ -79,7 +83,7 @@ class Convention:
         for frame in trace.frames:
             op = trace.calls[frame.call].op
             around = frame.parent >= 0 and taken[frame.parent]
-            taken.append(around or (op in self.handles and op not in self.through))
+            taken.append(around or self.takes(op))
         per_call: dict[int, int] = {}
         counts = []
         for record in trace.records:

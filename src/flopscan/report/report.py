@@ -13,6 +13,7 @@ from flopscan.core.convention import Convention
 from flopscan.core.cost import TRANSCENDENTAL, Cost, total
 from flopscan.core.ledger import Ledger, Uncounted
 from flopscan.report import scan as scans
+from flopscan.report.explain import Explanation, explain
 
 SCHEMA = "flopscan.report/1"
 
@@ -151,6 +152,10 @@ class Report:
     def using(self, convention: str) -> Report:
         """This report under another convention."""
         return Report(self.ledger, conventions.get(convention))
+
+    def explain(self, first: str, second: str) -> Explanation:
+        """The steps from the total under one convention to that under another; they sum exactly."""
+        return explain(self.ledger, first, second)
 
     def by_module(self) -> dict[str, Row]:
         """A row per module path, each with everything below it; the root is ''."""

@@ -1,0 +1,46 @@
+"""``flopscan explain``: why two conventions give two numbers for one model."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from flopscan.cli import capturing, presenting, settings
+from flopscan.errors import UsageError
+
+_EXAMPLES = """
+\b
+Examples:
+  flopscan explain vmamba_tiny --between vmamba,dispatcher
+  flopscan explain hf:gpt2 --between fvcore,flops --format json
+
+\b
+The steps sum exactly: the first total, plus every step, is the second total.
+"""
+
+
+@click.command(
+    "explain", short_help="Say in named steps why two conventions differ.", epilog=_EXAMPLES,
+    help=f"Count a model once, and lead from one convention's total to another's in named steps.\n"
+    f"{capturing.TARGET_HELP}",
+)  # fmt: skip
+@capturing.options
+@click.option("--between", required=True, metavar="A,B", help="Two conventions; see flopscan conventions.")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="What to print.")
+@settings.debug
+def command(
+    target: str, inputs: Any, arguments: Any, backward: bool, train: bool, run: bool, between: str, form: str
+) -> None:
+    """Capture, price, explain."""
+    from flopscan import analysis, conventions
+    from flopscan.report.explain import explain
+
+    names = [name.strip() for name in between.split(",")]
+    if len(names) != 2:
+        raise UsageError(f"--between takes two conventions, as in --between fvcore,flops; got {between!r}")
+    for name in names:
+        conventions.get(name)
+    found = explain(analysis.price(capturing.capture(target, inputs, arguments, backward, train, run, False)), *names)
+    presenting.show(json.dumps(found.to_dict(), indent=1) if form == "json" else str(found))

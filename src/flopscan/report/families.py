@@ -1,0 +1,81 @@
+"""What a call belongs to, in words that every convention shares: "linear", "convolution", "attention", "layer norm"."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from flopscan.core.ledger import Ledger
+from flopscan.core.trace import Record
+
+_PATTERNS: tuple[tuple[str, str], ...] = (
+    (r"selective_scan|state_update|SelectiveScan", "selective scan"),
+    (r"\bssd|chunk_scan", "SSD"),
+    (r"delta_rule|kda", "delta rule"),
+    (r"causal_conv1d", "convolution"),
+    (r"[mM]ulti_?[hH]ead_?[aA]ttention", "multi-head attention"),
+    (r"[aA]ttention", "attention products"),
+    (r"conv|Conv", "convolution"),
+    (r"bilinear(?!2d)|Bilinear(?!2d)", "bilinear layer"),
+    (r"::linear$|\.Linear$|NonDynamicallyQuantizableLinear", "linear"),
+    (r"layer_?norm|LayerNorm", "layer norm"),
+    (r"rms_?norm|RMSNorm", "RMS norm"),
+    (r"batch_?norm|BatchNorm", "batch norm"),
+    (r"group_?norm|GroupNorm", "group norm"),
+    (r"instance_?norm|InstanceNorm", "instance norm"),
+    (r"softmax|Softmax", "softmax"),
+    (r"pool|Pool", "pooling"),
+    (r"upsample|interpolate|Upsample|grid_sample", "interpolation"),
+    (r"embedding|Embedding", "embedding"),
+    (r"dropout|Dropout", "dropout"),
+    (r"lstm|LSTM|gru|GRU|rnn|RNN", "recurrent layers"),
+    (r"einsum", "einsum"),
+    (r"aten::(addmm|_addmm|mm|bmm|baddbmm|mv|addmv|dot|vdot)\b|torch::(matmul|rmatmul|mm|bmm|addmm|baddbmm|mv)",
+     "matrix products"),
+    (r"relu|elu|silu|gelu|mish|sigmoid|tanh|swish|softplus|threshold|glu|[rR]e[lL][uU]|ELU|SiLU|GELU|Sigmoid|Tanh"
+     r"|Hardswish|Mish|Softplus|Activation", "activations"),
+    (r"fft", "FFT"),
+    (r"::(mean|sum|var|std|prod|norm|amax|amin|cumsum)", "reductions"),
+    (r"::(add|sub|mul|div|rsub|pow|sqrt|rsqrt|exp|log|neg|abs|add_|mul_|sub_|div_|reciprocal|sin|cos|where|clamp)",
+     "elementwise"),
+)  # fmt: skip
+_COMPILED = tuple((re.compile(pattern), family) for pattern, family in _PATTERNS)
+_cache: dict[str, str] = {}
+
+
+def family(name: str) -> str:
+    """The family of an operator, function or module class by its name in a trace; its bare name where none is known."""
+    found = _cache.get(name)
+    if found is None:
+        short = name.rpartition(".")[2] if name.startswith("module::") else name
+        found = next((words for pattern, words in _COMPILED if pattern.search(short)), "")
+        if not found:
+            found = f"module {short}" if name.startswith("module::") else name
+        _cache[name] = found
+    return found
+
+
+class Families:
+    """The family of each record of a ledger, where some frames are taken whole."""
+
+    def __init__(self, ledger: Ledger, taken: Mapping[int, bool]) -> None:
+        self._trace = ledger.trace
+        self._taken = taken
+
+    def of(self, record: Record) -> str:
+        """By the outermost frame that is taken; else by the nearest function around it that says more; else its own."""
+        outermost, nearest = "", ""
+        frame = record.inside
+        while frame >= 0:
+            name = self._trace.calls[self._trace.frames[frame].call].op
+            if self._taken.get(frame):
+                outermost = name
+            if not nearest and name.startswith("torch::"):
+                nearest = name
+            frame = self._trace.frames[frame].parent
+        own = self._trace.calls[record.call].op
+        if outermost:
+            return family(outermost)
+        if nearest and family(own) == "matrix products":
+            return family(nearest)
+        return family(own)
