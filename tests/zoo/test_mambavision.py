@@ -1,4 +1,4 @@
-"""MambaVision as PyPI has it, with mamba_ssm's Python and no compiled kernel: counted on shapes, forward and backward."""
+"""MambaVision as PyPI has it, with mamba_ssm's Python and no compiled kernel: counted on shapes."""
 
 from __future__ import annotations
 

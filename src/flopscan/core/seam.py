@@ -73,10 +73,9 @@ class Seam:
         for part in filter(None, (p.strip() for p in self.signature.split(","))):
             name, equals, default = part.partition("=")
             value = ast.literal_eval(default.strip()) if equals else inspect.Parameter.empty
-            kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-            if name.startswith("**"):
-                name, kind = name[2:], inspect.Parameter.VAR_KEYWORD
-            parameters.append(inspect.Parameter(name.strip(), kind, default=value))
+            rest = name.startswith("**")
+            kind = inspect.Parameter.VAR_KEYWORD if rest else inspect.Parameter.POSITIONAL_OR_KEYWORD
+            parameters.append(inspect.Parameter(name.strip("* "), kind, default=value))
         return inspect.Signature(parameters)
 
     def named(self, bound: Operands) -> Operands:
