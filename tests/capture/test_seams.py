@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import flopscan
 import flopscan.ops
+from flopscan.capture.swap import Swapped
 from flopscan.errors import FlopscanError, FlopscanWarning
 
 PACKAGES = ("selective_scan_cuda", "mamba_ssm", "causal_conv1d")
@@ -361,3 +362,23 @@ def test_an_unknown_compiled_kernel_is_not_reached_with_a_shape(tmp_path: Path, 
         assert module.touch(x) == 5
     assert [(u.op, u.count) for u in counted.report.uncounted] == [("flopscan_touch::touch", 1)]
     assert module.touch is touch
+
+
+def test_the_frame_of_a_swapped_closure_can_be_looked_at() -> None:
+    def outer(y: int, z: int) -> Any:
+        def function(x: int) -> int:
+            return x + y + z
+
+        return function
+
+    function = outer(2, 3)
+    swapped = Swapped(function, lambda *args: 1 // 0)
+    assert swapped.original(1) == 6
+    with pytest.raises(ZeroDivisionError) as caught:
+        function(1)
+    frame = caught.tb
+    while frame is not None:
+        dict(frame.tb_frame.f_locals)
+        frame = frame.tb_next  # type: ignore[assignment]
+    swapped.restore()
+    assert function(1) == 6

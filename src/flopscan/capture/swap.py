@@ -10,8 +10,20 @@ from typing import Any
 _numbers = itertools.count()
 
 
-def _template(*args: Any, **kwargs: Any) -> Any:
-    return hook(*args, **kwargs)  # type: ignore[name-defined]  # noqa: F821 - each use has a global of its own name
+def _calling(name: str, free: tuple[str, ...]) -> types.CodeType:
+    """Code that calls the global ``name``, with the free variables ``free``: the interpreter wants the same ones."""
+    cells = "".join(f"    {variable} = None\n" for variable in free)
+    source = (
+        f"def outer():\n{cells}"
+        "    def calling(*args, **kwargs):\n"
+        f"        lambda: ({''.join(f'{variable}, ' for variable in free)})\n"
+        f"        return {name}(*args, **kwargs)\n"
+        "    return calling\n"
+    )
+    namespace: dict[str, Any] = {}
+    exec(source, namespace)
+    code: types.CodeType = namespace["outer"]().__code__
+    return code
 
 
 class Swapped:
@@ -27,10 +39,7 @@ class Swapped:
         )
         self.original.__kwdefaults__ = function.__kwdefaults__
         function.__globals__[self._name] = hook
-        # the same free variables, or the interpreter refuses the code
-        function.__code__ = _template.__code__.replace(
-            co_names=(self._name,), co_name=code.co_name, co_freevars=code.co_freevars
-        )
+        function.__code__ = _calling(self._name, code.co_freevars).replace(co_name=code.co_name)
 
     def show(self, signature: Any) -> None:
         """Let `inspect.signature` of the function say ``signature`` while it is swapped."""
