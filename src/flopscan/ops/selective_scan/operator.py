@@ -39,7 +39,7 @@ def selective_scan(
     """The output (b d l) of the selective scan, in the dtype of u.
 
     u, delta, z: b d l; A: d n, real or complex; B, C: d n | b n l | b g n l, with 2l for l where A is complex;
-    D, delta_bias: d. The formula is in `flopscan.ops.selective_scan.reference`. Differentiable once, where A is real.
+    D, delta_bias: d. The formula is in `flopscan.ops.selective_scan.reference`. Differentiable once.
     """
     return torch.ops.flopscan.selective_scan.default(u, delta, A, B, C, D, z, delta_bias, delta_softplus)
 
@@ -63,7 +63,6 @@ def _compute_backward(grad: Tensor, *operands: Any) -> tuple[Tensor, ...]:
 
 def _shape_backward(grad: Tensor, *operands: Any) -> tuple[Tensor, ...]:
     """Eight gradients without values."""
-    reference.refuse_complex(operands[2])
     return tuple(grad.new_empty(0) if each is None else each.new_empty(each.shape) for each in operands[:8])
 
 

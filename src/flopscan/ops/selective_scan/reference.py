@@ -79,9 +79,9 @@ def selective_scan_backward(
 ) -> tuple[Tensor | None, ...]:
     """The gradients of u, delta, A, B, C, D, z, delta_bias, each in its operand's dtype; None where none was given.
 
-    ``grad`` (b d l) is the gradient of the output. Raises NotImplementedError where A is complex.
+    ``grad`` (b d l) is the gradient of the output. That of a complex operand is torch's: the derivative by its real
+    part plus i times that by its imaginary part.
     """
-    refuse_complex(A)
     scan = _prepare(u, delta, A, B, C, delta_bias, delta_softplus)
     grad = grad.to(scan.u.dtype)
     grad_y = grad if z is None else grad * F.silu(z.to(grad.dtype))
@@ -101,14 +101,15 @@ def selective_scan_backward(
         grad_delta = grad_delta * -torch.expm1(-scan.delta)  # softplus' = sigmoid, written in softplus itself
     if delta_bias is not None:
         grad_bias = grad_delta.sum((0, 2)).to(delta_bias.dtype)
-    inner = (grad_u.to(u.dtype), grad_delta.to(delta.dtype), grad_A.to(A.dtype), grad_B.to(B.dtype), grad_C.to(C.dtype))
-    return *inner, grad_D, grad_z, grad_bias
+    inner = (grad_u.to(u.dtype), grad_delta.to(delta.dtype), grad_A.to(A.dtype), _as_given(grad_B, B))
+    return *inner, _as_given(grad_C, C), grad_D, grad_z, grad_bias
 
 
-def refuse_complex(A: Tensor) -> None:
-    """Raise NotImplementedError where A is complex: the gradient is written for real A."""
-    if A.is_complex():
-        raise NotImplementedError(f"selective_scan has a gradient for real A only, and A is {A.dtype}")
+def _as_given(grad: Tensor, matrix: Tensor) -> Tensor:
+    """The gradient of B or C in the layout and dtype of ``matrix``: where that is real, complex numbers as pairs."""
+    if grad.is_complex() and not matrix.is_complex():
+        grad = grad.real if matrix.dim() == 2 else torch.view_as_real(grad).flatten(-2)
+    return grad.to(matrix.dtype)
 
 
 def _silu_slope(z: Tensor) -> Tensor:
@@ -120,9 +121,11 @@ def _silu_slope(z: Tensor) -> Tensor:
 def _reverse(scan: _Scan, grad_y: Tensor) -> tuple[Tensor, ...]:
     """Gradients of delta u (b d l), of delta by way of the decay (b d l), of A, B and C; and the output y (b d l).
 
-    States are kept at about sqrt(l) positions, and recomputed from there, one chunk at a time.
+    States are kept at about sqrt(l) positions, and recomputed from there, one chunk at a time. The gradient of a
+    product of complex factors takes the conjugate of the other factor; of real numbers that is the number itself.
     """
     u, delta, A, B, C = scan
+    grad_y = 2 * grad_y if A.is_complex() else grad_y
     length = u.shape[-1]
     chunk = math.isqrt(length) + 1
     through_input, through_decay, y = torch.empty_like(u), torch.empty_like(u), torch.empty_like(u)
@@ -134,16 +137,21 @@ def _reverse(scan: _Scan, grad_y: Tensor) -> tuple[Tensor, ...]:
             states.append(_advance(scan, states[-1], i))
         for i in reversed(range(first, first + len(states) - 1)):
             state, before = states[i - first + 1], states[i - first]
-            grad_state = carry + grad_y[..., i, None] * _at(C, i, u.shape[1])
-            carry = torch.exp(delta[..., i, None] * A) * grad_state
-            grad_exponent = carry * before  # the gradient of delta A
+            grad_state = carry + grad_y[..., i, None] * _conj(_at(C, i, u.shape[1]))
+            carry = _conj(torch.exp(delta[..., i, None] * A)) * grad_state
+            grad_exponent = carry * _conj(before)  # the gradient of delta A
             y[..., i] = _read(scan, state, i)
-            through_input[..., i] = (grad_state * _at(B, i, u.shape[1])).sum(-1)
-            through_decay[..., i] = (grad_exponent * A).sum(-1)
+            through_input[..., i] = (grad_state * _conj(_at(B, i, u.shape[1]))).real.sum(-1)
+            through_decay[..., i] = (grad_exponent * _conj(A)).real.sum(-1)
             grad_A += (grad_exponent * delta[..., i, None]).sum(0)
             _add_at(grad_B, i, grad_state * (delta[..., i] * u[..., i])[..., None])
-            _add_at(grad_C, i, state * grad_y[..., i, None])
+            _add_at(grad_C, i, _conj(state) * grad_y[..., i, None])
     return through_input, through_decay, grad_A, grad_B, grad_C, y
+
+
+def _conj(x: Tensor) -> Tensor:
+    """The complex conjugate, computed: below a dispatch mode torch drops the mark of a lazy one."""
+    return torch.conj_physical(x) if x.is_complex() else x
 
 
 def _checkpoints(scan: _Scan, chunk: int) -> list[tuple[int, Tensor]]:
