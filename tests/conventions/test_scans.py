@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
 import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 import flopscan
 from flopscan import conventions
+from flopscan.analysis import price_call
 from flopscan.core.trace import Call, TensorSpec
 from flopscan.report.scan import OPERATORS
 
@@ -67,3 +74,235 @@ def test_a_report_shows_its_scans_side_by_side() -> None:
     assert rows["gu"].value.unit == "FLOP"
     assert "fvcore" not in rows
     assert flopscan.count(lambda x: x * 2, (3,)).scan is None
+
+
+# Mamba-2: b=2, l=10, h=4 heads of p=3 channels, g=2 groups, n=5 states, in chunks of q=4, so three of them
+SIZES = {"x": (2, 10, 4, 3), "dt": (2, 10, 4), "A": (4,), "B": (2, 10, 2, 5), "C": (2, 10, 2, 5)}
+TOKENS = 2 * 10 * (4 * 3) * 5
+
+
+def call(op: str, shapes: dict[str, tuple[int, ...]], **more: Any) -> Call:
+    specs = {name: TensorSpec(shape) for name, shape in shapes.items()}
+    return Call(f"flopscan::{op}", {**specs, **more}, (next(iter(specs.values())),))
+
+
+@pytest.mark.parametrize(
+    ("name", "forward"),
+    [
+        ("megatron", 7 * TOKENS),
+        ("nemo", 2 * TOKENS),
+        # per batch and head: 3 chunks of 4x4x5 and 4x4x3, of 4x5x3 twice, and 4x4 boundaries of 3x5
+        ("dispatcher", 2 * 2 * 4 * (3 * (4 * 4 * 5 + 4 * 4 * 3 + 2 * 4 * 5 * 3) + 4 * 4 * 3 * 5)),
+        ("fvcore", 0),
+    ],
+)
+def test_mamba_2(name: str, forward: int) -> None:
+    convention = conventions.get(name)
+    assert convention.of(call("ssd", SIZES, chunk_size=4), None) == forward
+    assert convention.of(call("ssd_backward", {"grad": (2, 10, 4, 3), **SIZES}, chunk_size=4), None) == 2 * forward
+
+
+def test_an_einsum_over_one_is_no_product() -> None:
+    dispatcher = conventions.get("dispatcher")
+    one_state = {**SIZES, "B": (2, 10, 2, 1), "C": (2, 10, 2, 1)}
+    assert dispatcher.of(call("ssd", one_state, chunk_size=4), None) == 16 * (3 * (4 * 4 * 3 + 4 * 3) + 4 * 4 * 3)
+    assert dispatcher.of(call("ssd", SIZES, chunk_size=1), None) == 16 * (10 * (5 + 5 * 3) + 11 * 11 * 3 * 5)
+
+
+@pytest.mark.parametrize(("name", "factor"), [("megatron", 7), ("nemo", 2), ("dispatcher", 2), ("fvcore", 0)])
+def test_a_decoding_step(name: str, factor: int) -> None:
+    convention = conventions.get(name)
+    heads = call("selective_state_update", {"state": (2, 4, 3, 5), "x": (2, 4, 3)})
+    cache = call("selective_state_update", {"state": (9, 6, 5), "x": (2, 6)})  # of nine sequences two take a step
+    assert convention.of(heads, None) == factor * 2 * 4 * 3 * 5
+    assert convention.of(cache, None) == factor * 2 * 6 * 5
+
+
+CONVOLUTION = {"x": (2, 6, 10), "weight": (6, 4), "bias": (6,)}
+
+
+@pytest.mark.parametrize(
+    ("name", "forward", "backward"),
+    [
+        ("dispatcher", 2 * 2 * 6 * 13 * 4, 2 * 2 * 2 * 6 * 13 * 4),
+        ("fvcore", 2 * 6 * 10 * 4, 0),
+        ("vmamba", 2 * 6 * 10 * 4, 0),
+        ("vmamba-v0", 2 * 6 * 10 * 4, 0),
+        ("localvim", 2 * 6 * 10 * 4, 0),
+        ("megatron", 0, 0),
+        ("nemo", 0, 0),
+        ("gu", 2 * 2 * 6 * 10 * 4, 2 * 2 * 2 * 6 * 10 * 4),
+    ],
+)
+def test_the_causal_convolution(name: str, forward: int, backward: int) -> None:
+    convention = conventions.get(name)
+    calls = call("causal_conv1d", CONVOLUTION), call("causal_conv1d_backward", {"grad": (2, 6, 10), **CONVOLUTION})
+    assert [convention.of(c, price_call(c).ideal) for c in calls] == [forward, backward]
+
+
+def test_the_dispatcher_sees_the_states_before_a_convolution() -> None:
+    step = {**CONVOLUTION, "x": (2, 6, 1), "initial_states": (2, 6, 4)}
+    assert conventions.get("dispatcher").of(call("causal_conv1d", step), None) == 2 * 2 * 6 * 2 * 4
+
+
+@pytest.mark.parametrize("name", ["megatron", "nemo"])
+def test_depthwise_convolutions_are_left_out_backward_too(name: str) -> None:
+    model = nn.Sequential(nn.Conv1d(6, 6, 4, groups=6, padding=3), nn.Conv1d(6, 2, 3))
+    dense = 2 * 2 * 11 * 2 * 6 * 3  # 2 per multiply-add, 2 sequences, 11 positions
+    x = torch.empty(2, 6, 10, requires_grad=True)
+    assert flopscan.count(model, x).under(name) == dense
+    assert flopscan.count(model, x, backward=True).under(name) == 3 * dense
+
+
+# b=2, l=10, g=2, h=4, k=3, v=5
+DELTA = {"query": (2, 10, 2, 3), "key": (2, 10, 2, 3), "value": (2, 10, 4, 5), "beta": (2, 10, 4)}
+GATED, CHANNELWISE = {**DELTA, "decay": (2, 10, 4)}, {**DELTA, "decay": (2, 10, 4, 3)}
+
+
+def test_delta_rules_by_their_products() -> None:
+    dispatcher = conventions.get("dispatcher")
+    through = 3 * 4 * 3 * 5  # three products with the state, of 4 by 3 by 5
+    gated, channelwise = 3 * (4 * 4 * (2 * 3 + 5) + through), 3 * (4 * 4 * (3 + 2 * 5) + through)
+    forward = [call("gated_delta_rule", GATED, chunk_size=4), call("kda", CHANNELWISE, chunk_size=4)]
+    assert [dispatcher.of(c, None) for c in forward] == [16 * gated, 16 * channelwise]
+    solves, ends = 3 * 4 * 4 * (3 + 5), 4 * 4 * 3 * 5
+    backward = [Call(f"{c.op}_backward", {"grad": c["value"], **c.args}, c.outputs) for c in forward]
+    assert [dispatcher.of(c, None) for c in backward] == [
+        16 * (2 * gated + solves - ends),
+        16 * (2 * channelwise - ends),
+    ]
+    started = Call(backward[0].op, {**backward[0].args, "initial_state": TensorSpec((2, 4, 3, 5))}, backward[0].outputs)
+    assert dispatcher.of(started, None) == 16 * (2 * gated + solves - ends // 2)
+
+
+def test_delta_rules_step_by_step_have_no_product() -> None:
+    for op, operands in (("gated_delta_rule", GATED), ("kda", CHANNELWISE)):
+        for form in (op, f"{op}_backward"):
+            assert conventions.get("dispatcher").of(call(form, operands), None) == 0
+
+
+def test_megatrons_gated_delta_rule() -> None:
+    megatron = conventions.get("megatron")
+    assert megatron.of(call("gated_delta_rule", GATED), None) == 8 * 2 * 10 * 4 * 5 * 5
+    assert megatron.of(call("gated_delta_rule_backward", GATED), None) == 16 * 2 * 10 * 4 * 5 * 5
+
+
+def test_an_element_wise_scan_has_no_product() -> None:
+    operands = {"A": (2, 5, 3, 2), "X": (2, 5, 3, 2)}
+    for op in ("pscan", "pscan_backward"):
+        priced = call(op, {"grad": (2, 5, 3, 2), **operands})
+        assert conventions.get("dispatcher").of(priced, price_call(priced).ideal) == 0
+
+
+def slow(model: str, name: str) -> Any:
+    module = importlib.import_module(f"transformers.models.{model}.modeling_{model}")
+    return getattr(module, name).__wrapped__
+
+
+def counted(function: Any, *operands: torch.Tensor, **more: Any) -> list[int]:
+    """FlopCounterMode on a slow path, forward and backward from its output."""
+    with FlopCounterMode(display=False) as forward:
+        result = function(*operands, **more)
+    out = result[0] if isinstance(result, tuple) else result
+    with FlopCounterMode(display=False) as backward:
+        out.backward(torch.ones_like(out))
+    return [forward.get_total_flops(), backward.get_total_flops()]
+
+
+def seen(op: str, operands: dict[str, torch.Tensor], **more: Any) -> list[int]:
+    forward = call(op, {name: tuple(x.shape) for name, x in operands.items()}, **more)
+    backward = Call(f"{forward.op}_backward", forward.args, forward.outputs)
+    return [conventions.get("dispatcher").of(c, None) for c in (forward, backward)]
+
+
+def parameters(**shapes: tuple[int, ...]) -> dict[str, torch.Tensor]:
+    return {name: torch.rand(shape, requires_grad=True) for name, shape in shapes.items()}
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize(
+    ("b", "l", "h", "p", "g", "n", "q"),
+    [
+        (2, 10, 4, 3, 2, 5, 4), (1, 8, 2, 3, 1, 1, 4), (2, 5, 2, 1, 1, 3, 1), (1, 7, 4, 2, 4, 3, 16),
+        (1, 6, 2, 1, 1, 1, 1), (1, 1, 2, 3, 1, 4, 8),
+    ],
+)  # fmt: skip
+def test_torch_counts_mamba_2s_slow_path(b: int, l: int, h: int, p: int, g: int, n: int, q: int) -> None:
+    pytest.importorskip("transformers", minversion="5")
+    operands = parameters(x=(b, l, h, p), dt=(b, l, h), A=(h,), B=(b, l, g, n), C=(b, l, g, n))
+    theirs = counted(slow("mamba2", "mamba2_chunk_scan"), *operands.values(), q)
+    assert seen("ssd", operands, chunk_size=q) == theirs
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize(("b", "l", "g", "h", "k", "v", "c"), [
+    (2, 10, 2, 4, 3, 5, 4), (1, 7, 1, 1, 2, 3, 16), (1, 9, 2, 2, 1, 1, 4), (2, 4, 1, 2, 3, 2, 1),
+])  # fmt: skip
+@pytest.mark.parametrize("started", [False, True])
+def test_torch_counts_the_delta_rules_slow_paths(
+    b: int, l: int, g: int, h: int, k: int, v: int, c: int, started: bool
+) -> None:
+    pytest.importorskip("transformers", minversion="5")
+    start = parameters(initial_state=(b, h, k, v)) if started else {}
+    rest = parameters(value=(b, l, h, v), beta=(b, l, h))
+    gated = {**parameters(query=(b, l, g, k), key=(b, l, g, k), g=(b, l, h)), **rest, **start}
+    channelwise = {**parameters(query=(b, l, h, k), key=(b, l, h, k), g=(b, l, h, k)), **rest, **start}
+    for op, model, names, operands in (
+        ("gated_delta_rule", "qwen3_next", ("torch_chunk_gated_delta_rule", "torch_recurrent_gated_delta_rule"), gated),
+        ("kda", "kimi_linear", ("chunk_kimi_delta_attention", "recurrent_kimi_delta_attention"), channelwise),
+    ):
+        chunks, steps = (slow(model, name) for name in names)
+        assert seen(op, operands, chunk_size=c) == counted(chunks, **operands, chunk_size=c)
+        plain = {"initial_state": None, **operands}
+        assert seen(op, operands) == counted(steps, **plain, output_final_state=False) == [0, 0]
+
+
+@pytest.mark.peers
+def test_torch_counts_the_causal_convolutions_and_the_steps_slow_paths() -> None:
+    pytest.importorskip("transformers", minversion="5")
+    dispatcher = conventions.get("dispatcher")
+    operands = parameters(x=(2, 6, 10), weight=(6, 4), bias=(6,))
+    theirs = counted(slow("mamba2", "causal_conv1d_fn"), *operands.values(), "silu")
+    forward, gradients = seen("causal_conv1d", operands)
+    assert (forward, gradients) == (theirs[0], 2 * theirs[0])
+    assert theirs[1] == (1 + 6) * theirs[0]  # the weight's gradient, once for each group
+    for kept in (3, 4):
+        x, state, weight = torch.rand(2, 6, 2), torch.rand(2, 6, kept), torch.rand(6, 4)
+        with FlopCounterMode(display=False) as counter:
+            slow("mamba2", "causal_conv1d_update")(x, state, weight)
+        shapes = {"x": (2, 6, 2), "weight": (6, 4), "initial_states": (2, 6, kept)}
+        assert dispatcher.of(call("causal_conv1d", shapes), None) == counter.get_total_flops()
+    for model, name, shapes in (
+        (
+            "mamba2",
+            "mamba2_selective_state_update",
+            [(2, 4, 3, 5), (2, 4, 3), (2, 4, 3), (4, 3, 5), (2, 2, 5), (2, 2, 5)],
+        ),
+        ("mamba", "mamba_selective_state_update", [(2, 6, 5), (2, 6), (2, 6), (6, 5), (2, 5), (2, 5)]),
+    ):
+        with FlopCounterMode(display=False) as counter:
+            slow(model, name)(*map(torch.rand, shapes))
+        step = call("selective_state_update", {"state": shapes[0], "x": shapes[1]})
+        assert dispatcher.of(step, None) == counter.get_total_flops()
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize(("l", "q", "g"), [(10, 4, 2), (8, 8, 1), (33, 8, 4)])
+def test_torch_counts_a_whole_mamba_2(l: int, q: int, g: int) -> None:
+    transformers = pytest.importorskip("transformers", minversion="5")
+    config = transformers.Mamba2Config(
+        hidden_size=32,
+        num_heads=8,
+        head_dim=8,
+        state_size=6,
+        n_groups=g,
+        chunk_size=q,
+        num_hidden_layers=2,
+        vocab_size=50,
+    )
+    model, tokens = transformers.Mamba2Model(config).eval(), torch.randint(0, 50, (2, l))
+    with FlopCounterMode(display=False) as counter:
+        model(tokens)
+    report = flopscan.count(model, tokens, strict=True)
+    assert report.by_operator()["flopscan::ssd"].calls == 2
+    assert report.under("dispatcher") == counter.get_total_flops()

@@ -59,14 +59,27 @@ def test_qwen2_moe() -> None:
     assert report.macs == layers * (attention + mixture) + TOKENS * d * vocab
 
 
-def test_mamba_by_its_slow_path_leaves_nothing_out() -> None:
+def test_mamba_is_counted_by_its_scan_and_not_by_the_loop_that_stands_for_it() -> None:
     options = {"num_hidden_layers": 2, "vocab_size": 1000}
     report = flopscan.count("hf:mamba", options=options, strict=True)
-    # in_proj d*2D, x_proj D*(R+2N), dt_proj R*D, out_proj D*d a token; the read-out C*h is D*N a token
+    # in_proj d*2D, x_proj D*(R+2N), dt_proj R*D, out_proj D*d, convolution D*4 a token; two multiply-adds a state
     d, inner, rank, state = 768, 1536, 48, 16
     linear = d * 2 * inner + inner * (rank + 2 * state) + rank * inner + inner * d
-    convolution = (TOKENS + 3) * inner * 4  # the padded causal convolution that the slow path runs
-    assert report.macs == 2 * (TOKENS * (linear + inner * state) + convolution) + TOKENS * d * 1000
+    assert report.macs == TOKENS * (2 * (linear + inner * 4 + 2 * inner * state) + d * 1000)
+    assert report.scan is not None
+    assert report.scan.shapes == (f"2 x b=1 d={inner} l={TOKENS} n={state}",)
+
+
+def test_a_loop_run_for_real_is_the_scan_too() -> None:
+    options = {"num_hidden_layers": 1, "vocab_size": 100, "hidden_size": 32, "intermediate_size": 64}
+    tokens = flopscan.shape(1, 16, dtype="int64")
+    on_shapes, run = (
+        flopscan.count("hf:mamba", tokens, options=options, strict=True, run=really) for really in (False, True)
+    )
+    assert on_shapes.flops == run.flops
+    assert {r for r in run.by_operator() if r.startswith("flopscan::")} == {
+        "flopscan::selective_scan", "flopscan::causal_conv1d",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("target", ["hf:resnet", "hf:vit", "hf:swin", "hf:convnext", "hf:t5", "hf:mamba2", "hf:clip"])

@@ -1,4 +1,4 @@
-"""What the conventions of the field add up for one selective scan."""
+"""What the conventions of the field add up for one selective scan, of Mamba or of Mamba-2, and for one step of it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from flopscan.core.trace import Call
 
 OPERATOR = "flopscan::selective_scan"
 BACKWARD = "flopscan::selective_scan_backward"
+SSD = "flopscan::ssd"
+UPDATE = "flopscan::selective_state_update"
 
 
 def sizes(call: Call) -> tuple[int, int, int, int]:
@@ -25,3 +27,17 @@ def per_state(halves_or_ones: float, *, skip: int = 0, gate: int = 0, always: in
         return (doubled * b * d * l * n) // 2 + steps * b * d * l
 
     return count
+
+
+def every_scan(factor: int) -> dict[str, Handle]:
+    """The handles of a convention with ``factor`` per token, inner channel and state of any scan, twice that backward.
+
+    The channels are those that the scan has: of Mamba-2 its heads times their channels. A decoding step is one token.
+    """
+    return {
+        OPERATOR: per_state(factor),
+        BACKWARD: per_state(2 * factor),
+        SSD: lambda call: factor * call["x"].numel * call["B"].shape[-1],
+        f"{SSD}_backward": lambda call: 2 * factor * call["x"].numel * call["B"].shape[-1],
+        UPDATE: lambda call: factor * call["x"].numel * call["state"].shape[-1],
+    }

@@ -26,6 +26,12 @@ def _convolution(call: Call) -> int:
     return int(call["input"].shape[0] * math.prod(spatial) * call["weight"].numel)
 
 
+def _causal_convolution(call: Call) -> int:
+    """A depthwise convolution on the outputs that it has; of the kernel itself fvcore sees nothing."""
+    batch, _, length = call["x"].shape
+    return int(batch * length * call["weight"].numel)
+
+
 def _matmul(call: Call) -> int:
     """The elements of the left operand times the columns of the right one: a broadcast right operand is lost."""
     left, right = call["input"], call["other"]
@@ -109,6 +115,7 @@ HANDLES: dict[str, Handle] = {
     "aten::mm": _mm,
     "aten::bmm": _mm,
     "aten::convolution": _convolution,
+    "flopscan::causal_conv1d": _causal_convolution,
     "torch::matmul": _matmul,
     "torch::rmatmul": _rmatmul,
     "torch::einsum": _einsum,

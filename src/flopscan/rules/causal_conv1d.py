@@ -10,15 +10,30 @@ import inspect
 from typing import Any
 
 from flopscan.core.cost import Cost
-from flopscan.core.seam import Operands, Outputs, Seam
+from flopscan.core.rule import moved
 from flopscan.core.tally import Array, exp, fma, total
-from flopscan.core.trace import TensorSpec
-from flopscan.rules import rule, seam
+from flopscan.core.trace import Call, TensorSpec
+from flopscan.errors import ContractError
+from flopscan.rules import rule
+from flopscan.rules.causal_conv1d_kernel import executed_backward, executed_forward
 
 CONTRACT = "x: b d l, weight: d w, bias?: d, initial_states?: b d s"
 _FORWARD = "flopscan::causal_conv1d"
 _BACKWARD = "flopscan::causal_conv1d_backward"
-_SILU = ("silu", "swish")
+
+
+def has_silu(activation: str | None) -> bool:
+    """Whether SiLU follows. Raises ContractError for another activation."""
+    if activation not in (None, "silu", "swish"):
+        raise ContractError(f"{_FORWARD}: no formula for the activation {activation!r}, expected 'silu' or none")
+    return activation is not None
+
+
+def _moves(call: Call) -> tuple[int, int]:
+    """All is read once and written once; a decoding step writes its state in place."""
+    read, written = moved(call)
+    state = call.get("initial_states")
+    return read, written + (state.nbytes if call.get("update") and isinstance(state, TensorSpec) else 0)
 
 
 def _before(x: Array, initial: Array | None, b: int, d: int, i: int) -> Any:
@@ -48,7 +63,7 @@ def convolution(
 
     def at(b: int, d: int, i: int) -> Any:
         y = _sum(x, weight, bias, initial_states, b, d, i)
-        return y / (1.0 + exp(-y)) if activation in _SILU else y
+        return y / (1.0 + exp(-y)) if has_silu(activation) else y
 
     return Array.make(x.shape, at)
 
@@ -69,10 +84,10 @@ def _example(
     }  # fmt: skip
 
 
-@rule(_FORWARD, contract=CONTRACT, reference=convolution, example=_example)
+@rule(_FORWARD, contract=CONTRACT, reference=convolution, example=_example, executed=executed_forward, moves=_moves)
 def causal_conv1d(b: Any, d: Any, l: Any, w: Any, activation: str | None = None) -> Cost:
     """b*d*l*w multiply-adds onto the bias; SiLU, y / (1 + exp(-y)), an exp, an add and a division each output."""
-    each = Cost(exp=1, add=1, div=1) if activation in _SILU else Cost()
+    each = Cost(exp=1, add=1, div=1) if has_silu(activation) else Cost()
     return Cost(fma=b * d * l * w) + each * (b * d * l)
 
 
@@ -82,6 +97,7 @@ def convolution_backward(
     weight: Array,
     bias: Array | None = None,
     initial_states: Array | None = None,
+    dfinal_states: Array | None = None,
     activation: str | None = None,
 ) -> tuple[Any, ...]:
     """The gradients of x, weight, bias and initial_states; before SiLU the output is computed again."""
@@ -89,7 +105,7 @@ def convolution_backward(
     width = weight.shape[1]
 
     def slope(b: int, d: int, i: int) -> Any:
-        if activation not in _SILU:
+        if not has_silu(activation):
             return grad[b, d, i]
         y = _sum(x, weight, bias, initial_states, b, d, i)
         s = 1.0 / (1.0 + exp(-y))
@@ -102,7 +118,8 @@ def convolution_backward(
         for k in range(width):
             j = i + width - 1 - k
             result = fma(weight[d, k], dy[b, d, j] if 0 <= j < length else 0.0, result)
-        return result
+        last = i - length + width - 1
+        return result if dfinal_states is None or last < 0 else result + dfinal_states[b, d, last]
 
     def to_weight(d: int, k: int) -> Any:
         result = 0.0
@@ -131,8 +148,8 @@ _example_backward.__signature__ = inspect.signature(_example)  # type: ignore[at
 
 
 @rule(
-    _BACKWARD, contract=f"grad: b d l, {CONTRACT}",
-    reference=convolution_backward, example=_example_backward,
+    _BACKWARD, contract=f"grad: b d l, {CONTRACT}, dfinal_states?: b d _",
+    reference=convolution_backward, example=_example_backward, executed=executed_backward,
 )  # fmt: skip
 def causal_conv1d_backward(
     b: Any, d: Any, l: Any, w: Any, given: frozenset[str], s: Any = 0, activation: str | None = None
@@ -140,84 +157,14 @@ def causal_conv1d_backward(
     """As many multiply-adds as the forward for x, as many for the weight, and with SiLU as many to compute it again.
 
     SiLU: g * s * (1 + y * (1 - s)), s = 1 / (1 + exp(-y)), an exp, a division, 3 add and 3 mul. The bias is a sum:
-    b*l - 1 additions a channel. A state before the start gets its gradient as an x does.
+    b*l - 1 additions a channel. A state before the start gets its gradient as an x does; the gradient of the last
+    w - 1 steps, where these are handed on, is one addition each.
     """
     cost = Cost(fma=2 * b * d * l * w)
-    if activation in _SILU:
+    if has_silu(activation):
         cost += Cost(fma=w, exp=1, div=1, add=3, mul=3) * (b * d * l)
     if "bias" in given:
         cost += Cost(add=d * (b * l - 1))
     if "initial_states" in given:
         cost += Cost(fma=b * d * s * w)
-    return cost
-
-
-# The functions of the package, and of its compiled module, whose signatures changed between versions.
-
-
-def _own(bound: Operands) -> Operands:
-    """The operands of the definition."""
-    names = ("grad", "x", "weight", "bias", "initial_states", "activation")
-    return {name: bound[name] for name in names if bound.get(name) is not None}
-
-
-def _compiled(bound: Operands) -> Operands:
-    """The same where a flag says whether SiLU follows."""
-    return {**_own(bound), **({"activation": "silu"} if bound["silu"] else {})}
-
-
-def _step(bound: Operands) -> Operands:
-    """A decoding step: x (b d) or (b d l), and the state before it."""
-    x = bound["x"]
-    steps = x.shape if len(x.shape) == 3 else (*x.shape, 1)
-    own = _compiled(bound) if "silu" in bound else _own(bound)
-    return {**own, "x": TensorSpec(steps, x.dtype), "initial_states": bound["conv_state"]}
-
-
-def _output(bound: Operands) -> Outputs:
-    """The output; with ``return_final_states`` also the last w - 1 steps."""
-    x, weight = bound["x"], bound["weight"]
-    out = TensorSpec(x.shape, x.dtype)
-    if not bound.get("return_final_states"):
-        return out
-    return out, TensorSpec((*x.shape[:2], weight.shape[1] - 1), x.dtype)
-
-
-def _gradients(bound: Operands) -> Outputs:
-    """The gradients of x, weight, bias and, where asked for, the initial states."""
-    wanted = ["x", "weight", "bias", *(["initial_states"] if "dinitial_states" in bound else [])]
-    return tuple(None if bound[n] is None else TensorSpec(bound[n].shape, bound[n].dtype) for n in wanted)
-
-
-for _module in ("causal_conv1d", "causal_conv1d.causal_conv1d_interface"):
-    seam(
-        Seam(
-            f"{_module}:causal_conv1d_fn",
-            _FORWARD,
-            "x, weight, bias=None, seq_idx=None, initial_states=None, return_final_states=False,"
-            " final_states_out=None, activation=None",
-            _output,
-            backward=_BACKWARD,
-            operands=_own,
-        )
-    )
-    seam(
-        Seam(
-            f"{_module}:causal_conv1d_update",
-            _FORWARD,
-            "x, conv_state, weight, bias=None, activation=None, cache_seqlens=None, conv_state_indices=None",
-            _output,
-            operands=_step,
-        )
-    )
-for _version, _forward, _backward in (
-    ("1.0", "x, weight, bias, silu", "x, weight, bias, grad, dx, silu"),
-    (
-        "1.1 to 1.4",
-        "x, weight, bias, seq_idx, initial_states, final_states_out, silu",
-        "x, weight, bias, grad, seq_idx, initial_states, dfinal_states, dx, dinitial_states, silu",
-    ),
-):
-    _compiled_module = "causal_conv1d_cuda:causal_conv1d"
-    seam(Seam(f"{_compiled_module}_fwd", _FORWARD, _forward, _output, operands=_compiled, version=_version))
-    seam(Seam(f"{_compiled_module}_bwd", _BACKWARD, _backward, _gradients, operands=_compiled, version=_version))
+    return cost + Cost(add=b * d * min(w - 1, l + s)) if "dfinal_states" in given else cost

@@ -101,3 +101,23 @@ seam(
         operands=_own,
     )
 )
+
+
+def _renamed(bound: Operands) -> Operands:
+    """The operands of transformers' function by their names in mamba_ssm."""
+    return {**bound, "u": bound["hidden_states"], "delta": bound["dt"]}
+
+
+# every modeling file of transformers has this function of its own, with a loop where mamba_ssm is not installed
+seam(
+    Seam(
+        "transformers.models.*:mamba_selective_scan",
+        "flopscan::selective_scan",
+        "hidden_states, dt, A, B, C, D=None, z=None, delta_bias=None, delta_softplus=False, return_last_state=False,"
+        " use_mambapy=False, use_associative_scan=False, **kwargs",
+        lambda bound: _scan(_renamed(bound)),
+        backward="flopscan::selective_scan_backward",
+        operands=lambda bound: _own(_renamed(bound)),
+        version="5.23",
+    )
+)

@@ -1,0 +1,159 @@
+"""Takes certificates: what kernels execute on a GPU by its counters, beside what flopscan's rules say.
+
+    python -m hardware.certify profile --mamba mamba_ssm-2.3.2.post1 --build build --raw raw   # needs the GPU and ncu
+    python -m hardware.certify assemble --raw raw         # certificates/*.json out of what profile left
+    python -m hardware.certify compare                    # the certificates beside the rules as they are now
+
+Run from benchmarks/ with flopscan installed or ../src on PYTHONPATH.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hardware import certificate
+from hardware.kernels import COMPILED, KERNELS, cases
+
+ENVIRONMENT = "environment.json"
+
+
+def environment(build: Path) -> dict[str, Any]:
+    """The GPU, its software, and how the compiled kernels were built."""
+    import torch
+    import triton
+
+    from hardware.build import MANIFEST
+
+    gpu = torch.cuda.get_device_properties(0)
+    smi = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    driver = subprocess.run(smi, capture_output=True, text=True, check=True).stdout.split()[0]
+    ncu = subprocess.run(["ncu", "--version"], capture_output=True, text=True, check=True).stdout
+    return {
+        "date": datetime.date.today().isoformat(),
+        "gpu": {"name": gpu.name, "capability": f"{gpu.major}.{gpu.minor}", "processors": gpu.multi_processor_count},
+        "driver": driver,
+        "cuda": torch.version.cuda,
+        "torch": torch.__version__,
+        "triton": triton.__version__,
+        "python": platform.python_version(),
+        "profiler": re.search(r"Version .*", ncu)[0],  # type: ignore[index]
+        "build": json.loads((build / MANIFEST).read_text()),
+    }
+
+
+def fill_cache(kernel: str, arguments: list[str], shares: int) -> None:
+    """Compile everything that Triton's autotuner tries for the cases of ``kernel``, in processes side by side."""
+    forward = len(cases(kernel)) // 2
+    module = [sys.executable, "-m", "hardware.launch", kernel, *arguments]
+    running = [
+        subprocess.Popen([*module, "--only", str(i), str(forward + i), "--compile", f"{k}/{shares}"])
+        for i in distinct(kernel)
+        for k in range(shares)
+    ]
+    for process in running:
+        process.wait()
+
+
+def distinct(kernel: str) -> list[int]:
+    """The forward cases whose kernels the autotuner tunes apart: by all sizes but those of the data."""
+    found: dict[str, int] = {}
+    for i, case in enumerate(cases(kernel)):
+        if case.direction == "forward":
+            tuned = {axis: size for axis, size in case.sizes.items() if axis not in "blg"}
+            found.setdefault(str((tuned, case.dtype, case.options)), i)
+    return list(found.values())
+
+
+def profile(options: argparse.Namespace) -> None:
+    """Profile the chosen kernels, one process each; all that came goes to ``options.raw``."""
+    from hardware import counters
+
+    raw = options.raw
+    raw.mkdir(parents=True, exist_ok=True)
+    (raw / ENVIRONMENT).write_text(json.dumps(environment(options.build), indent=1) + "\n")
+    paths = ["--mamba", str(options.mamba), "--build", str(options.build)]
+    metrics = counters.available()
+    for kernel in options.kernels:
+        report = raw / f"{kernel}.ncu-rep"
+        program = ["hardware.launch", kernel, *paths, "--manifest", str(report.with_suffix(".jsonl"))]
+        if kernel == "ssd":
+            choices = raw / f"{kernel}.choices.json"
+            fill_cache(kernel, paths, options.shares)
+            subprocess.run([sys.executable, "-m", *program, "--tune", str(choices)], check=True)
+            program += ["--choices", str(choices)]
+        counters.profile(report, metrics, program, kernel if kernel in COMPILED else "")
+        counters.export(report, report.with_suffix(".csv"))
+
+
+def assemble(options: argparse.Namespace) -> None:
+    """Write a certificate for each kernel that was profiled."""
+    for kernel in options.kernels:
+        if (counted := options.raw / f"{kernel}.csv").exists():
+            known = json.loads((options.raw / ENVIRONMENT).read_text())
+            if options.remark:
+                known["remark"] = options.remark
+            made = certificate.assemble(kernel, known, counted)
+            print(certificate.write(made, options.out))
+
+
+HEAD = ("kernel", "cases", "FLOPs: executed / counted", "exp and trig", "FLOPs: ideal / counted")
+
+
+def lines(paths: Sequence[Path], each_case: bool) -> Iterator[str]:
+    """A Markdown table: a line for each variant of each kernel, or for each case."""
+    yield f"| {' | '.join(HEAD)} |"
+    yield "|---|---|---|---|---|"
+    for path in paths:
+        groups: dict[str, list[certificate.Row]] = {}
+        for row in certificate.rows(certificate.read(path)):
+            name = row.case.title if each_case else f"{row.case.kernel}, {row.variant}"
+            groups.setdefault(name, []).append(row)
+        for name, rows in groups.items():
+            ideal = [certificate.flops(row.ideal) / certificate.flops(row.counted) for row in rows if row.ideal]
+            spreads = [spread([row.ratio for row in rows]), spread([row.transcendental for row in rows]), spread(ideal)]
+            yield f"| {name} | {len(rows)} | {' | '.join(spreads)} |"
+
+
+def spread(ratios: Sequence[float | None]) -> str:
+    """The least and the greatest."""
+    given = [f"{ratio:.4f}" for ratio in sorted(r for r in ratios if r is not None)]
+    return " to ".join(dict.fromkeys((given[0], given[-1]))) if given else "-"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    first = commands.add_parser("profile", help="count on the GPU")
+    first.add_argument("kernels", nargs="*", default=KERNELS)
+    first.add_argument("--mamba", type=Path, required=True, help="the unpacked source distribution of mamba_ssm")
+    first.add_argument("--build", type=Path, required=True, help="where hardware.build put the compiled modules")
+    first.add_argument("--raw", type=Path, required=True, help="where the tables go")
+    first.add_argument("--shares", type=int, default=3, help="processes that compile for Triton, for each tuned case")
+    second = commands.add_parser("assemble", help="make certificates from the tables")
+    second.add_argument("kernels", nargs="*", default=KERNELS)
+    second.add_argument("--raw", type=Path, required=True)
+    second.add_argument("--out", type=Path, default=certificate.FOLDER)
+    second.add_argument("--remark", help="what a reader of the certificates has to know of this run")
+    third = commands.add_parser("compare", help="print certificates beside the rules")
+    third.add_argument("certificates", type=Path, nargs="*")
+    third.add_argument("--cases", action="store_true", help="a line for each case")
+    options = parser.parse_args()
+    if options.command == "profile":
+        profile(options)
+    elif options.command == "assemble":
+        assemble(options)
+    else:
+        print("\n".join(lines(options.certificates or certificate.committed(), options.cases)))
+
+
+if __name__ == "__main__":
+    main()

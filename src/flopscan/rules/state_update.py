@@ -1,0 +1,173 @@
+"""One decoding step of a selective scan: every state decays, takes the new input and is read out.
+
+S = exp(dt A) S + (dt x) B^T, y = S C + D x, gated by z; d channels (Mamba), or h heads of p channels (Mamba-2).
+Source: mamba_ssm `selective_state_update` and its Triton kernel.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from flopscan.core.contract import Contract
+from flopscan.core.cost import Cost
+from flopscan.core.rule import moved
+from flopscan.core.seam import Operands, Outputs, Seam
+from flopscan.core.tally import Array, exp, fma
+from flopscan.core.trace import Call, TensorSpec
+from flopscan.rules import rule, seam
+from flopscan.rules.ssd import gated, softplus, whole_groups
+from flopscan.rules.ssd_kernel import power, up
+
+UPDATE = "flopscan::selective_state_update"
+# with state_batch_indices the first axis of state is a cache of more sequences than these
+_FLAT = Contract.parse(
+    "state: _ p n, x: b p, dt: b p, A: p n, B: b n | b g n, C: b n | b g n, D?: p, z?: b p, dt_bias?: p,"
+    " state_batch_indices?: b"
+)
+_HEADS = Contract.parse(
+    "state: _ h p n, x: b h p, dt: b h p, A: h p n, B: b n | b g n, C: b n | b g n, D?: h p, z?: b h p,"
+    " dt_bias?: h p, state_batch_indices?: b"
+)
+
+
+def _contract(call: Call) -> Contract:
+    """The contract with heads, or without."""
+    return _HEADS if len(call["state"].shape) == 4 else _FLAT
+
+
+def _sizes(call: Call) -> dict[str, Any]:
+    """One head and one group where the shapes have none, and whether the kernel takes one dt and A a head."""
+    one = {} if len(call["state"].shape) == 4 else {"h": 1}
+    groups = {} if len(call["B"].shape) == 3 else {"g": 1}
+    return {**one, **groups, "tied": all(_expanded(call.get(name), k) for name, k in _PER_HEAD.items())}
+
+
+_PER_HEAD = {"A": 2, "dt": 1, "dt_bias": 1}
+
+
+def _expanded(spec: TensorSpec | None, axes: int) -> bool:
+    """Whether the last ``axes`` of an operand are one number each, expanded."""
+    return spec is not None and spec.strides is not None and not any(spec.strides[-axes:])
+
+
+def _moves(call: Call) -> tuple[int, int]:
+    """The states of the sequences at hand are read and written; all else is read once, the output written."""
+    state = call["state"]
+    used = TensorSpec((call["x"].shape[0], *state.shape[1:]), state.dtype).nbytes
+    read, written = moved(call)
+    return read - state.nbytes + used, written + used
+
+
+def update(
+    state: Array,
+    x: Array,
+    dt: Array,
+    A: Array,
+    B: Array,
+    C: Array,
+    D: Array | None = None,
+    z: Array | None = None,
+    dt_bias: Array | None = None,
+    state_batch_indices: Array | None = None,
+    dt_softplus: bool = False,
+) -> tuple[Array, Array]:
+    """The definition: the output, and the states of all sequences afterwards."""
+    batch, n = x.shape[0], A.shape[-1]
+    heads, p = (1, x.shape[1]) if len(x.shape) == 2 else x.shape[1:]
+    groups = 1 if len(B.shape) == 2 else B.shape[1]
+    y, S = Array(x.shape, [0.0] * len(x.data)), Array(state.shape, state.data)
+    for b in range(batch):
+        slot = b if state_batch_indices is None else state_batch_indices[b]
+        for h in range(heads):
+            own = (b * groups + h * groups // heads) * n
+            for c in range(h * p, (h + 1) * p):
+                at, here = b * heads * p + c, (slot * heads * p + c) * n
+                step = dt.data[at] if dt_bias is None else dt.data[at] + dt_bias.data[c]
+                step = softplus(step) if dt_softplus else step
+                drive = step * x.data[at]
+                out = 0.0 if D is None else D.data[c] * x.data[at]
+                for k in range(n):
+                    decay = exp(step * A.data[c * n + k])
+                    S.data[here + k] = fma(decay, S.data[here + k], drive * B.data[own + k])
+                    out = fma(C.data[own + k], S.data[here + k], out)
+                y.data[at] = out if z is None else gated(out, z.data[at])
+    return y, S
+
+
+def executed(b: Any, h: Any, p: Any, n: Any, given: frozenset[str], tied: bool, dt_softplus: bool = False) -> Cost:
+    """What `_selective_scan_update_kernel` runs: channels in blocks, states padded to a power of two.
+
+    Per (b,h,p,n) 3 mul, 1 exp and 2 multiply-adds, since dt B comes before x. Where A, dt and its bias are one number a
+    head, expanded, dt, exp(dt A) and dt B are computed once a block of channels: left are 1 mul and 2 multiply-adds.
+    """
+    block = next(size for most, size in _BLOCKS if n <= most)
+    programs, lanes = b * h * (up(p, block) // block), power(n)
+    rows = programs * block
+    step = Cost(add=1) if "dt_bias" in given else Cost()
+    if dt_softplus:
+        step += Cost(exp=2, add=1, cmp=1)
+    if tied:
+        cost = (step + Cost(mul=1 + lanes, exp=1)) * programs + Cost(mul=1, fma=2) * (rows * lanes)
+    else:
+        cost = step * rows + Cost(mul=3, exp=1, fma=2) * (rows * lanes)
+    if "D" in given:
+        cost += Cost(mul=1, add=1) * rows
+    if "z" in given:
+        cost += Cost(exp=1, add=1, div=1, mul=2) * rows
+    return cost
+
+
+_BLOCKS = ((16, 32), (32, 16), (64, 8), (math.inf, 4))  # channels a program takes, by the number of states
+
+
+@rule(UPDATE, contracts=_contract, sizes=_sizes, reference=update, executed=executed, moves=_moves)
+def selective_state_update(
+    b: Any, h: Any, p: Any, n: Any, g: Any, given: frozenset[str], dt_softplus: bool = False
+) -> Cost:
+    """Per (b,h,p,n), as a step of the scan: dt A and (dt x) B 2 mul, 1 exp, update and read-out 2 multiply-adds.
+
+    Per (b,h,p): dt x 1 mul, D x, where y starts, 1 mul; the bias 1 add; softplus an exp, a log and a comparison; the
+    gate z silu (1 exp, 1 add, 1 div) and 1 mul. By the shapes: A and dt that are one number a head, expanded, count as
+    what they are expanded to (`executed` counts what the kernel then saves).
+    """
+    whole_groups(UPDATE, h, g)
+    each = Cost(mul=1)
+    if "D" in given:
+        each += Cost(mul=1)
+    if "dt_bias" in given:
+        each += Cost(add=1)
+    if dt_softplus:
+        each += Cost(exp=2, cmp=1)
+    if "z" in given:
+        each += Cost(exp=1, add=1, div=1, mul=1)
+    return Cost(mul=2, exp=1, fma=2) * (b * h * p * n) + each * (b * h * p)
+
+
+_OPERANDS = ("state", "x", "dt", "A", "B", "C", "D", "z", "dt_bias", "state_batch_indices", "dt_softplus")
+
+
+def _own(bound: Operands) -> Operands:
+    """The operands of the definition; transformers calls x ``hidden_states``."""
+    bound = {**bound, "x": bound.get("x", bound.get("hidden_states"))}
+    return {name: bound[name] for name in _OPERANDS if bound.get(name) is not None}
+
+
+def _output(bound: Operands) -> Outputs:
+    """The output; the states are written in place."""
+    x = _own(bound)["x"]
+    return TensorSpec(x.shape, x.dtype)
+
+
+_PACKAGE = (
+    "mamba_ssm.ops.triton.selective_state_update:selective_state_update",
+    "state, x, dt, A, B, C, D=None, z=None, dt_bias=None, dt_softplus=False, state_batch_indices=None",
+    "2.3.2",
+)
+_MODELS = "state, hidden_states, dt, A, B, C, D=None, dt_bias=None, dt_softplus=False, z=None, **kwargs"
+for _path, _signature, _version in (
+    _PACKAGE,
+    ("transformers.models.*:mamba_selective_state_update", _MODELS, "5.23"),
+    ("transformers.models.*:mamba2_selective_state_update", _MODELS, "5.23"),
+):
+    seam(Seam(_path, UPDATE, _signature, _output, operands=_own, version=_version))

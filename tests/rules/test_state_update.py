@@ -1,0 +1,162 @@
+"""A decoding step: the definition against torch and its tally, the kernel's form against a run block by block."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from flopscan.analysis import price_call
+from flopscan.capture.operators import plain
+from flopscan.core.cost import Cost
+from flopscan.core.tally import Array, Num, Tally, exp, fma, log, select
+from flopscan.core.trace import Call, TensorSpec
+from flopscan.rules.ssd_kernel import power
+from proving import call_on, numbers, prove
+
+OP = "flopscan::selective_state_update"
+
+
+def update(
+    state: Tensor, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Any = None, z: Any = None,
+    dt_bias: Any = None, state_batch_indices: Any = None, dt_softplus: bool = False,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The definition in torch."""
+    rows = slice(None) if state_batch_indices is None else state_batch_indices
+    dt = dt if dt_bias is None else dt + dt_bias
+    dt = F.softplus(dt) if dt_softplus else dt
+    B, C = (m if m.dim() == 3 else m[:, None] for m in (B, C))
+    if x.dim() == 2:
+        B, C = B.expand(-1, x.shape[1], -1), C.expand(-1, x.shape[1], -1)
+    else:
+        B, C = (m.repeat_interleave(x.shape[1] // m.shape[1], 1)[:, :, None] for m in (B, C))
+    after = torch.exp(dt[..., None] * A) * state[rows] + (dt * x)[..., None] * B
+    y = (after * C).sum(-1)
+    y = y if D is None else y + D * x
+    states = state.clone()
+    states[rows] = after
+    return (y if z is None else y * F.silu(z)), states
+
+
+def draw(seed: int, most: int = 4) -> dict[str, Any]:
+    rng = random.Random(seed)
+    torch.manual_seed(seed)
+    b, g, p, n = (rng.randint(1, most) for _ in range(4))
+    h, heads = g * rng.randint(1, 2), rng.random() < 0.6
+    channels = (h, p) if heads else (p,)
+    group = (g,) if heads and rng.random() < 0.8 else rng.choice(((), (1,)))
+
+    def rand(*shape: int) -> Tensor:
+        return torch.randn(shape, dtype=torch.float64)
+
+    slots = b + rng.randint(0, 2)
+    optional = {
+        "D": rand(*channels), "z": rand(b, *channels), "dt_bias": rand(*channels),
+        "state_batch_indices": torch.randperm(slots)[:b],
+    }  # fmt: skip
+    chosen = {name: value for name, value in optional.items() if rng.random() < 0.6}
+    return {
+        "state": rand(slots if "state_batch_indices" in chosen else b, *channels, n), "x": rand(b, *channels),
+        "dt": rand(b, *channels), "A": -rand(*channels, n).exp(), "B": rand(b, *group, n), "C": rand(b, *group, n),
+        **chosen, "dt_softplus": rng.random() < 0.5,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_formula_is_the_tally_of_the_definition(seed: int) -> None:
+    operands = draw(seed)
+    prove(OP, operands, update(**operands), 1e-12)
+
+
+def kernel(operands: dict[str, Any], tied: bool, block: int, tally: Tally[str]) -> dict[Any, Any]:
+    """The Triton program for each block of channels, lanes past the end loading zeros."""
+    o: dict[str, Any] = {k: numbers(v, tally) for k, v in operands.items() if v is not None}
+    (batch, heads, p), n, zero = o["x"].shape, o["A"].shape[-1], Num(0.0, tally)
+    out: dict[Any, Any] = {}
+
+    def load(name: str, *index: int) -> Any:
+        array: Array = o[name]
+        return array[index] if all(i < s for i, s in zip(index, array.shape, strict=True)) else zero
+
+    def size(b: int, h: int, i: int) -> Any:
+        dt = load("dt", b, h, i)
+        dt = dt + load("dt_bias", h, i) if "dt_bias" in o else dt
+        return select(dt <= 20.0, log(exp(dt) + 1.0), dt) if o["dt_softplus"] else dt
+
+    for b, h, first in itertools.product(range(batch), range(heads), range(0, p, block)):
+        g = h * o["B"].shape[1] // heads
+        rows, lanes = range(first, first + block), range(power(n))
+        if tied:
+            dt = size(b, h, 0)
+            a = dict.fromkeys(itertools.product(rows, lanes), exp(load("A", h, 0, 0) * dt))
+            shared = {k: load("B", b, g, k) * dt for k in lanes}
+            dB = {(i, k): shared[k] for i in rows for k in lanes}
+        else:
+            dts = {i: size(b, h, i) for i in rows}
+            a = {(i, k): exp(load("A", h, i, k) * dts[i]) for i in rows for k in lanes}
+            dB = {(i, k): load("B", b, g, k) * dts[i] for i in rows for k in lanes}
+        for i in rows:
+            y: Any = 0.0
+            for k in lanes:
+                state = fma(load("state", b, h, i, k), a[i, k], dB[i, k] * load("x", b, h, i))
+                y = fma(state, load("C", b, g, k), y)
+            y = y + load("x", b, h, i) * load("D", h, i) if "D" in o else y
+            if "z" in o:
+                z = load("z", b, h, i)
+                y = y * (z * (1.0 / (1.0 + exp(-z))))
+            out[b, h, i] = y
+    return out
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("seed", range(8))
+def test_what_the_kernel_runs_is_the_tally_of_its_blocks(seed: int, tied: bool) -> None:
+    rng = random.Random(seed)
+    torch.manual_seed(seed)
+    b, g, p, n = rng.randint(1, 2), rng.randint(1, 2), rng.choice((1, 5, 16, 33)), rng.choice((1, 3, 16, 20))
+    h = g * rng.randint(1, 2)
+
+    def rand(*shape: int, per_head: int = 0) -> Tensor:
+        if not (tied and per_head):
+            return torch.randn(shape, dtype=torch.float64)
+        return torch.randn(shape[:-per_head] + (1,) * per_head, dtype=torch.float64).expand(shape)
+
+    operands = {
+        "state": rand(b, h, p, n), "x": rand(b, h, p), "dt": rand(b, h, p, per_head=1), "A": rand(h, p, n, per_head=2),
+        "B": rand(b, g, n), "C": rand(b, g, n), "dt_softplus": rng.random() < 0.5,
+        "dt_bias": rand(h, p, per_head=1) if tied or rng.random() < 0.5 else None,
+        "D": rand(h, p) if rng.random() < 0.5 else None, "z": rand(b, h, p) if rng.random() < 0.5 else None,
+    }  # fmt: skip
+    y, _ = update(**operands)
+    tally: Tally[str] = Tally()
+    tied = tied and p > 1 and n > 1  # an axis of one is not expanded
+    found = kernel(operands, tied, 32 if n <= 16 else 16, tally)
+    for index in itertools.product(*map(range, y.shape)):
+        assert float(found[index]) == pytest.approx(float(y[index]), abs=1e-9)
+    executed = price_call(call_on(OP, operands, y)).executed
+    assert executed is not None
+    assert executed.arithmetic() == {k: v for k, v in tally.items() if v}
+
+
+def test_states_are_read_and_written_in_place() -> None:
+    spec = TensorSpec
+    state, x, A, B = spec((9, 6, 4)), spec((2, 6), "bfloat16"), spec((6, 4)), spec((2, 4), "bfloat16")
+    call = Call(
+        OP, {"state": state, "x": x, "dt": x, "A": A, "B": B, "C": B, "state_batch_indices": spec((2,), "int32")}, (x,)
+    )
+    cost = price_call(call).ideal
+    assert cost is not None
+    assert (cost.read, cost.written) == (4 * 48 + 2 * 24 + 4 * 24 + 2 * 16 + 8, 4 * 48 + 24)
+    assert cost.arithmetic() == Cost(mul=2 * 48 + 12, exp=48, fma=2 * 48).arithmetic()
+
+
+def test_heads_that_do_not_divide_into_groups_are_not_counted() -> None:
+    x, B = torch.zeros(2, 3, 4), torch.zeros(2, 2, 5)
+    operands = {"state": torch.zeros(2, 3, 4, 5), "x": x, "dt": x, "A": torch.zeros(3, 4, 5), "B": B, "C": B}
+    priced = price_call(Call(OP, {k: plain(v) for k, v in operands.items()}))
+    assert (priced.ideal, priced.note) == (None, f"{OP}: 3 heads do not divide into 2 groups")

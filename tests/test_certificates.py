@@ -1,0 +1,112 @@
+"""The committed certificates: that they are whole, and how near the executed tier of the rules comes to them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from flopscan.analysis import price_call
+from flopscan.core.cost import Cost
+from hardware import certificate
+from hardware.kernels import KERNELS, Case, call, cases
+
+# How far the executed tier may lie from what was counted: of FLOPs, and of exponentials and trigonometric functions.
+TOLERANCES = {
+    ("selective_scan", "forward"): (0.003, 0.0),
+    ("selective_scan", "forward, complex A"): (0.02, 0.0),
+    ("selective_scan", "forward, constant B or C"): (0.0, 0.0),
+    ("selective_scan", "backward"): (0.03, 0.0),
+    ("selective_scan", "backward, complex A"): (0.03, 0.0),
+    ("selective_scan", "backward, constant B or C"): (0.05, 0.0),
+    ("causal_conv1d", "forward"): (0.25, 0.0),
+    ("causal_conv1d", "backward"): (0.16, 0.0),
+    ("ssd", "forward, tiles of 64"): (0.01, 0.12),
+}
+# Triton's tiles and the lanes that repeat a row's work are not in the shapes: here the rule only may not say more.
+BELOW = ("ssd", "selective_state_update")
+IDEAL_ONLY = ("gated_norm",)
+EXCESS = 0.01
+
+CERTIFICATES = [certificate.read(path) for path in certificate.committed()]
+ROWS = [pytest.param(row, id=row.case.title) for made in CERTIFICATES for row in certificate.rows(made)]
+LAUNCHES = [launch for made in CERTIFICATES for found in made["cases"] for launch in found["launches"]]
+
+
+def test_every_kernel_has_a_certificate() -> None:
+    assert {made["kernel"] for made in CERTIFICATES} == set(KERNELS)
+
+
+@pytest.mark.parametrize("made", CERTIFICATES, ids=lambda made: made["kernel"])
+def test_a_certificate_says_where_it_comes_from(made: dict[str, Any]) -> None:
+    assert made["gpu"]["name"] and made["profiler"] and made["command"] and made["build"]["packages"]["mamba_ssm"]
+    assert all(found["launches"] for found in made["cases"])
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_the_executed_tier_is_what_was_counted(row: certificate.Row) -> None:
+    kernel, key = row.case.kernel, (row.case.kernel, row.variant)
+    if key in TOLERANCES:
+        of_flops, of_functions = TOLERANCES[key]
+        assert row.ratio == pytest.approx(1, abs=of_flops)
+        assert row.transcendental in (None, pytest.approx(1, abs=of_functions))
+    elif kernel in IDEAL_ONLY:
+        assert row.executed is None and row.ideal is not None
+    else:
+        assert kernel in BELOW and row.ratio is not None and 0 < row.ratio <= 1 + EXCESS
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_no_kernel_executes_less_than_the_least(row: certificate.Row) -> None:
+    assert row.ideal is None or certificate.flops(row.ideal) <= certificate.flops(row.counted)
+
+
+def test_opcodes_add_up_to_the_counters() -> None:
+    for launch in LAUNCHES:
+        sums: Counter[str] = Counter()
+        for opcode, threads in launch["opcodes"].items():
+            sums[opcode.partition(".")[0].lower()] += threads
+        for op in ("fadd", "fmul", "ffma"):
+            assert sums[op] == launch["counters"][f"smsp__sass_thread_inst_executed_op_{op}_pred_on.sum"], launch
+
+
+def test_products_on_tensor_cores_add_up_to_the_counters() -> None:
+    seen = 0
+    for launch in LAUNCHES:
+        products = {opcode: n for opcode, n in launch["opcodes"].items() if opcode.startswith(("HGMMA", "HMMA"))}
+        multiply_adds = certificate.counted([{"opcodes": products}]).fma
+        assert 2 * multiply_adds == launch["counters"]["sm__ops_path_tensor_src_bf16_dst_fp32.sum"], launch
+        seen += bool(products)
+    assert seen
+
+
+def test_kinds_of_opcodes() -> None:
+    opcodes = {
+        "FADD.FTZ": 1, "FMUL.RZ": 2, "FFMA": 4, "MUFU.EX2": 8, "MUFU.COS": 16, "MUFU.RCP": 96, "I2F.RP": 32,
+        "HFMA2.MMA": 1000, "FSEL": 1000, "REDG.E.ADD.F32.FTZ.RN.STRONG.GPU": 5,
+    }  # fmt: skip
+    assert certificate.counted([{"opcodes": opcodes}]) == Cost(add=1, mul=2, fma=4, exp=8, trig=16, div=64)
+    assert certificate.additions_in_memory([{"opcodes": opcodes}]) == 5
+
+
+@pytest.mark.parametrize(
+    ("opcode", "threads", "products"),
+    [
+        ("HGMMA.64x128x16.F32.BF16", 128, 64 * 128 * 16),
+        ("HMMA.16816.F32.BF16", 32, 16 * 8 * 16),
+        ("HMMA.1688.F32", 32, 16 * 8 * 8),
+    ],
+)
+def test_multiply_adds_of_tensor_cores(opcode: str, threads: int, products: int) -> None:
+    assert certificate.counted([{"opcodes": {opcode: threads}}]) == Cost(fma=products)
+
+
+@pytest.mark.parametrize("case", [c for kernel in KERNELS for c in cases(kernel)], ids=lambda case: case.title)
+def test_the_rules_price_every_case(case: Case) -> None:
+    assert price_call(call(case)).ideal is not None
+
+
+def test_a_certificate_survives_writing(tmp_path: Any) -> None:
+    for made in CERTIFICATES:
+        assert certificate.read(certificate.write(made, tmp_path)) == made
