@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from flopscan.core.tally import Array, Num, Tally, exp, fma, log, maximum, minimum, select
-from flopscan.rules.ssd_kernel import Tiles, power, up
+from flopscan.rules.ssd_kernel import Tiles, power
 
 Grid = dict[Any, Any]
 each = itertools.product
@@ -38,20 +38,20 @@ class Kernels:
         self.g, self.n = operands["B"].shape[2:]
         self.q = operands["chunk_size"]
         self.chunks = -(-self.l // self.q)
-        self.side = tiles.of(self.q)
-        self.rows = tiles.padded(self.q)
+        self.side, self.column = tiles.rows(self.q).side, tiles.columns(self.q).side
+        self.rows = tiles.rows(self.q).size
 
     def limit(self, c: int) -> int:
         return min(self.q, self.l - c * self.q)
 
-    def programs(self, *sizes: int) -> Iterator[tuple[range, ...]]:
+    def programs(self, rows: int, columns: int) -> Iterator[tuple[range, range]]:
         """The lanes of each program of a grid over axes of these sizes."""
-        cuts = [[range(at, at + self.t.of(s)) for at in range(0, self.t.padded(s), self.t.of(s))] for s in sizes]
-        return each(*cuts)
+        axes = (self.t.rows(rows), self.t.columns(columns))
+        return each(*([range(at, at + axis.side) for at in range(0, axis.size, axis.side)] for axis in axes))
 
     def blocks(self, end: int, start: int = 0) -> range:
         """The steps that an inner loop from ``start`` to ``end`` takes, in whole blocks."""
-        return range(start, start + up(max(end - start, 0), self.t.inner))
+        return range(start, start + self.t.inner(max(end - start, 0)))
 
     def heads(self) -> Iterator[tuple[int, int, int, int]]:
         for b, c, h in each(range(self.b), range(self.chunks), range(self.h)):
@@ -131,9 +131,9 @@ class Kernels:
     def scores(self) -> None:
         self.CB: Grid = {}
         for b, c, g in each(range(self.b), range(self.chunks), range(self.g)):
-            for i, j in each(range(self.rows), range(self.rows)):
+            for i, j in each(range(self.rows), range(self.t.columns(self.q).size)):
                 acc = self.zero
-                for n in range(up(self.n, self.t.inner)):
+                for n in range(self.t.inner(self.n)):
                     acc = fma(self.at("C", b, c, i, g, n), self.at("B", b, c, j, g, n), acc)
                 if i < self.q and j < self.q:
                     self.CB[b, c, g, i, j] = acc

@@ -173,7 +173,7 @@ class BackwardKernels(Kernels):
         """The gradient of B (from C) or of C (from B) through C B^T, onto what the states gave."""
         result: Grid = {}
         for b, c, g in each(range(self.b), range(self.chunks), range(self.g)):
-            for i, n in each(range(self.rows), range(self.t.padded(self.n))):
+            for i, n in each(range(self.rows), range(self.t.columns(self.n).size)):
                 acc = self.zero
                 for k in self.blocks(self.limit(c)):
                     pair = (k, i) if transposed else (i, k)
@@ -190,8 +190,8 @@ class BackwardKernels(Kernels):
             for first in range(0, self.rows, self.side):
                 part = dict.fromkeys(range(self.q), self.zero)
                 row = dict.fromkeys(range(first, first + self.side), self.zero)
-                for start in range(0, first + self.side, self.side):
-                    self.under_diagonal(b, c, h, g, row, range(start, start + self.side), part)
+                for start in range(0, first + self.side, self.column):
+                    self.under_diagonal(b, c, h, g, row, range(start, start + self.column), part)
                 tiles.append(part)
             for j in range(self.q):
                 self.ddA[b, c, h, j] = functools.reduce(operator.add, (part[j] for part in tiles))

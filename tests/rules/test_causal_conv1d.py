@@ -307,3 +307,20 @@ def test_the_operators_of_the_package_cost_what_its_functions_do() -> None:
         "bwd", {**named, **both, "dout": x, **results}, f"{forward}_backward", {"grad": x, **plain_form, **both}
     )
     assert (cost.read, cost.written) == (4 * (80 + 32 + 8 + 48 + 48 + 80), 4 * (80 + 32 + 8 + 48))
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("activation", [None, "silu"])
+def test_the_bodies_that_transformers_has_compute_the_same(activation: str | None) -> None:
+    from transformers.models.mamba.modeling_mamba import causal_conv1d_fn, causal_conv1d_update
+
+    torch.manual_seed(0)
+    x, weight, bias, state = torch.randn(2, 8, 5), torch.randn(8, 4), torch.randn(8), torch.randn(2, 8, 3)
+    with flopscan.counting() as counted:
+        y = causal_conv1d_fn(x, weight, bias, activation)
+        step = causal_conv1d_update(x[..., :1], state.clone(), weight, bias, activation)
+    torch.testing.assert_close(y, forward(x, weight, bias, None, activation))
+    torch.testing.assert_close(step, forward(x[..., :1], weight, bias, state, activation))
+    row = counted.report.by_operator()["flopscan::causal_conv1d"]
+    assert (row.calls, row.cost.fma) == (2, (80 + 16) * 4)
+    assert counted.report.by_operator().keys() - {"flopscan::causal_conv1d"} == {"aten::clone", "aten::slice"}

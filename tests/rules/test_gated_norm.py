@@ -10,8 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+import flopscan
 from flopscan.analysis import price_call
 from flopscan.core.trace import Call, TensorSpec
+from flopscan.rules.gated_norm import gated_rms_norm, gated_rms_norm_backward
+from flopscan.rules.residual_norm import residual_rms_norm, residual_rms_norm_backward
 from proving import prove
 
 EPS = 1e-5
@@ -143,3 +146,78 @@ def test_groups_that_do_not_divide_a_row_are_not_counted() -> None:
     x = TensorSpec((3, 8))
     priced = price_call(Call("flopscan::gated_rms_norm", {"x": x, "weight": TensorSpec((8,)), "group_size": 3}, (x,)))
     assert priced.note == "flopscan::gated_rms_norm: rows of 8 do not divide into groups of 3"
+
+
+HALF = torch.bfloat16
+
+
+def layout(results: Any) -> list[Any]:
+    return [None if t is None else (tuple(t.shape), t.dtype) for t in results]
+
+
+@pytest.mark.parametrize("rms", [False, True])
+def test_the_gated_functions_below_autograd(rms: bool) -> None:
+    def run(x: Tensor, weight: Tensor, bias: Tensor, z: Tensor) -> Tensor:
+        from mamba_ssm.ops.triton import layernorm_gated as package
+
+        options = {"group_size": 4, "norm_before_gate": False, "is_rms_norm": rms}
+        y, mean, rstd = package._layer_norm_fwd(x, weight, bias, EPS, z=z, **options)
+        kept = ((12,), torch.float32)
+        assert layout((y, mean, rstd)) == [((6, 8), HALF), None if rms else kept, kept]
+        more = {"recompute_output": True, **options}
+        found = package._layer_norm_bwd(y, x, weight, bias, EPS, mean, rstd, z, **more)
+        assert layout(found) == [((6, 8), HALF), ((8,), HALF), ((8,), HALF), ((6, 8), HALF), ((6, 8), HALF)]
+        return y  # type: ignore[no-any-return]
+
+    specs = [torch.empty(shape, dtype=HALF) for shape in ((6, 8), (8,), (8,), (6, 8))]
+    report = flopscan.count(run, *specs, strict=True)
+    forward, backward = (report.by_operator()[f"flopscan::gated_rms_norm{kind}"].cost for kind in ("", "_backward"))
+    assert forward.arithmetic() == gated_rms_norm(6, 8, frozenset({"bias", "z"}), 4, rms).arithmetic()
+    wanted = gated_rms_norm_backward(6, 8, frozenset({"bias", "z"}), 4, False, rms, True)
+    assert backward.arithmetic() == wanted.arithmetic()
+
+
+def test_the_gated_functions_with_a_gradient() -> None:
+    def run(x: Tensor, weight: Tensor, z: Tensor) -> Tensor:
+        from mamba_ssm.ops.triton.layernorm_gated import layernorm_fn, rmsnorm_fn
+
+        return layernorm_fn(rmsnorm_fn(x, weight, None, z), weight, None)  # type: ignore[no-any-return]
+
+    specs = [torch.empty(shape, requires_grad=True) for shape in ((2, 3, 8), (8,), (2, 3, 8))]
+    operators = flopscan.count(run, *specs, backward=True, strict=True).by_operator()
+    none, z = frozenset[str](), frozenset({"z"})
+    wanted = gated_rms_norm(6, 8, z) + gated_rms_norm(6, 8, none, is_rms_norm=False)
+    assert operators["flopscan::gated_rms_norm"].cost.arithmetic() == wanted.arithmetic()
+    wanted = gated_rms_norm_backward(6, 8, z) + gated_rms_norm_backward(6, 8, none, is_rms_norm=False)
+    assert operators["flopscan::gated_rms_norm_backward"].cost.arithmetic() == wanted.arithmetic()
+
+
+def test_the_functions_of_a_residual_below_autograd() -> None:
+    def run(x: Tensor, weight: Tensor, residual: Tensor) -> Tensor:
+        from mamba_ssm.ops.triton import layer_norm as package
+
+        results = package._layer_norm_fwd(
+            x, weight, weight, EPS, residual, x, weight, dropout_p=0.5, is_rms_norm=True, return_dropout_mask=True
+        )
+        y, wide, mask = ((6, 8), HALF), ((6, 8), torch.float32), ((6, 8), torch.bool)
+        assert layout(results) == [y, y, None, ((6,), torch.float32), wide, ((12,), torch.int64), mask, mask]
+        _, _, mean, rstd, inner, seeds, *_ = results
+        found = package._layer_norm_bwd(
+            x, inner, weight, weight, EPS, mean, rstd, inner, x, weight, None, seeds, 0.5, has_residual=True,
+            has_x1=True, is_rms_norm=True, x_dtype=HALF,
+        )  # fmt: skip
+        parameter = ((8,), HALF)
+        assert layout(found) == [y, parameter, parameter, wide, y, parameter, None]
+        plain = package._layer_norm_fwd(x, weight, None, EPS)
+        statistics = ((6,), torch.float32)
+        assert layout(plain) == [y, None, statistics, statistics, y, None, None, None]
+        return results[0]  # type: ignore[no-any-return]
+
+    specs = [torch.empty(s, dtype=t) for s, t in (((6, 8), HALF), ((8,), HALF), ((6, 8), torch.float32))]
+    report = flopscan.count(run, *specs, strict=True)
+    forward, backward = (report.by_operator()[f"flopscan::residual_norm{kind}"].cost for kind in ("", "_backward"))
+    given = frozenset({"bias", "residual", "x1", "weight1"})
+    wanted = residual_rms_norm(6, 8, given, 0.5, True) + residual_rms_norm(6, 8, frozenset())
+    assert forward.arithmetic() == wanted.arithmetic()
+    given = frozenset({"bias", "dresidual", "dy1", "weight1"})
+    assert backward.arithmetic() == residual_rms_norm_backward(6, 8, given, 0.5, True, True).arithmetic()

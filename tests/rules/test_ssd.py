@@ -3,47 +3,32 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import random
+from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+import flopscan
+from flopscan.analysis import price_call
+from flopscan.core.cost import Cost
 from flopscan.core.tally import Num, Tally
-from flopscan.rules.ssd_kernel import Tiles, executed_backward, executed_forward
+from flopscan.core.trace import Call, TensorSpec
+from flopscan.rules.ssd import ssd
+from flopscan.rules.ssd_backward import ssd_backward
+from flopscan.rules.ssd_kernel import PER_GROUP, PRODUCTS, Tiles, chunks, executed_backward, executed_forward
 from proving import numbers, prove
+from rules.ssd_definition import recurrence
 from rules.ssd_tiles import Kernels
 from rules.ssd_tiles_backward import BackwardKernels
 
 OPTIONAL = ("D", "z", "dt_bias", "initial_states", "seq_idx")
 GRADIENTS = ("x", "dt", "A", "B", "C", "D", "z", "dt_bias", "initial_states")
-
-
-def recurrence(
-    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Any = None, z: Any = None, dt_bias: Any = None,
-    initial_states: Any = None, seq_idx: Any = None, dt_softplus: bool = False, dt_limit: Any = None, **_: Any,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """The definition in torch, step by step."""
-    dt = dt if dt_bias is None else dt + dt_bias
-    dt = F.softplus(dt) if dt_softplus else dt
-    dt = dt.clamp(*(dt_limit or (0.0, math.inf)))
-    B, C = (m.repeat_interleave(x.shape[2] // m.shape[2], 2) for m in (B, C))
-    S = x.new_zeros(x.shape[0], *x.shape[2:], B.shape[3]) if initial_states is None else initial_states
-    ys = []
-    for i in range(x.shape[1]):
-        if seq_idx is not None:
-            same = seq_idx[:, i] == (seq_idx[:, i - 1] if i else 0)
-            S = S * same[:, None, None, None]
-        decay = torch.exp(dt[:, i] * A)[..., None, None]
-        S = decay * S + (dt[:, i, :, None] * x[:, i])[..., None] * B[:, i, :, None]
-        ys.append((S * C[:, i, :, None]).sum(-1))
-    y = torch.stack(ys, 1)
-    if D is not None:
-        y = y + x * (D[:, None] if D.dim() == 1 else D)
-    return (y if z is None else y * F.silu(z)), S
 
 
 def draw(seed: int, most: int = 3) -> dict[str, Any]:
@@ -94,7 +79,10 @@ def test_the_backward_formula_is_the_tally_of_the_recurrence(seed: int) -> None:
     prove("flopscan::ssd_backward", operands, expected, 1e-12)
 
 
-SMALL = Tiles(side=4, least=2, inner=2, dot=2, wide=2)
+TILES = (
+    Tiles(m=4, n=4, k=2, dot=2, wide=2, least=2), Tiles(m=2, n=2, k=1, dot=1, wide=4, least=1),
+    Tiles(m=4, n=2, k=2, dot=2, wide=4, least=None), Tiles(m=2, n=4, k=1, dot=2, wide=2, least=None),
+)  # fmt: skip
 
 
 def run(operands: dict[str, Any], tiles: Tiles, kernels: Any) -> tuple[Any, Tally[str]]:
@@ -108,7 +96,7 @@ def tiled(seed: int) -> tuple[dict[str, Any], Tiles]:
     low, high = operands["dt_limit"] or (0.0, math.inf)
     operands["dt_limit"] = (max(low, 0.0), high)
     operands["chunk_size"] = random.Random(seed).choice((1, 2, 3, 4, 5))
-    return operands, SMALL if seed % 2 else Tiles(side=2, least=1, inner=1, dot=1, wide=4)
+    return operands, TILES[seed % len(TILES)]
 
 
 def sizes(operands: dict[str, Any]) -> dict[str, Any]:
@@ -161,3 +149,169 @@ def at(grid: dict[Any, Any], name: str, index: tuple[int, ...], operands: dict[s
         c, i = divmod(i, operands["chunk_size"])
         return float(grid[(b, c, rest[0], i, *rest[1:])])
     return float(grid[index[0] if len(index) == 1 else index])
+
+
+def price(op: str, l: int, h: int, p: int, g: int, n: int, q: int, **more: Any) -> tuple[Cost, Cost]:
+    """The ideal and the executed cost of a batch of one, nothing optional there."""
+    x, dt, B = TensorSpec((1, l, h, p)), TensorSpec((1, l, h)), TensorSpec((1, l, g, n))
+    found = price_call(
+        Call(op, {"grad": x, "x": x, "dt": dt, "A": TensorSpec((h,)), "B": B, "C": B, "chunk_size": q, **more})
+    )
+    assert found.ideal is not None and found.executed is not None, found.note
+    return found.ideal, found.executed
+
+
+def flops(cost: Cost) -> int:
+    return int(2 * cost.fma + cost.add + cost.mul + cost.div + cost.sqrt)
+
+
+def test_five_flops_a_state_and_the_chunk_form_of_a_large_model() -> None:
+    l, h, p, g, n, q, tile = 2048, 80, 64, 1, 128, 256, 64
+    elements, chunks = l * h * p * n, l // q
+    ideal, executed = price("flopscan::ssd", l, h, p, g, n, q)
+    assert ideal.arithmetic() == {"mul": elements + l * h * (p + 1), "fma": 2 * elements, "exp": l * h, "cmp": l * h}
+    causal, scores, passing = Fraction(q + tile, n), Fraction(2 * q * g, h * p), Fraction(2, q)
+    assert Fraction(2 * executed.fma, elements) == 4 + causal + scores + passing
+    _, executed = price("flopscan::ssd_backward", l, h, p, g, n, q)
+    back = passing * Fraction(chunks - 1, chunks)
+    assert Fraction(2 * executed.fma, elements) == 10 + 3 * causal + 3 * scores + passing + back
+
+
+CERTIFICATES = sorted(Path(__file__).parents[2].glob("benchmarks/hardware/certificates/ssd-*.json"))
+
+
+@pytest.mark.parametrize("path", CERTIFICATES, ids=lambda path: path.stem)
+def test_the_products_of_every_kernel_are_those_that_a_gpu_counted(path: Path) -> None:
+    """Launch by launch, with the tiles that Triton chose for it."""
+    seen = set()
+    for case in json.loads(path.read_text())["cases"]:
+        sizes = case["sizes"]
+        tuned = {entry["kernel"]: entry for entry in case["tuned"]}
+        for launch in case["launches"]:
+            kernel, counters = launch["kernel"], launch["counters"]
+            if kernel not in PRODUCTS:
+                continue
+            seen.add(kernel)
+            sides = {k.removeprefix("BLOCK_SIZE_"): v for k, v in tuned[kernel].items() if k.startswith("BLOCK_SIZE_")}
+            inner = sides.get("K", sides.get("CS", 1))
+            tiles = Tiles(m=sides["M"], n=sides["N"], k=inner, least=None)
+            parts = chunks(sizes["l"], sizes["q"], sizes["p"], sizes["n"], tiles)
+            times = sizes["b"] * (sizes["g"] if kernel in PER_GROUP else sizes["h"])
+            counted = sum(value for name, value in counters.items() if "ops_path_tensor" in name)
+            assert counted == 2 * times * sum(PRODUCTS[kernel](chunk).fma * count for chunk, count in parts), kernel
+    assert seen == set(PRODUCTS)
+
+
+def test_short_chunks_of_large_states_take_fewer_flops_than_the_recurrence() -> None:
+    ideal, executed = price("flopscan::ssd", 512, 8, 64, 1, 256, 32)
+    assert flops(executed) < flops(ideal)
+    ideal, executed = price("flopscan::ssd", 512, 8, 64, 1, 32, 256)
+    assert flops(executed) > flops(ideal)
+
+
+def test_operands_that_do_not_fit_are_not_counted_and_say_why() -> None:
+    x, dt, B = TensorSpec((1, 4, 3, 2)), TensorSpec((1, 4, 3)), TensorSpec((1, 4, 2, 5))
+    operands = {"x": x, "dt": dt, "A": TensorSpec((3,)), "B": B, "C": B, "chunk_size": 2}
+    priced = price_call(Call("flopscan::ssd", operands))
+    assert (priced.ideal, priced.note) == (None, "flopscan::ssd: 3 heads do not divide into 2 groups")
+    priced = price_call(Call("flopscan::ssd", {**operands, "C": TensorSpec((1, 5, 2, 5))}))
+    assert "axis l is 5 in 'C' and 4 in 'x'" in priced.note
+
+
+SHAPES = {
+    "x": (2, 10, 4, 8), "dt": (2, 10, 4), "A": (4,), "B": (2, 10, 2, 3), "C": (2, 10, 2, 3), "D": (4, 8),
+    "z": (2, 10, 4, 8), "dt_bias": (4,), "initial_states": (2, 4, 8, 3),
+}  # fmt: skip
+
+
+def inputs(*names: str) -> list[Tensor]:
+    return [torch.empty(SHAPES[name], dtype=torch.bfloat16, requires_grad=True) for name in names]
+
+
+def test_the_function_of_the_package_on_shapes() -> None:
+    def run(*tensors: Tensor) -> Tensor:
+        from mamba_ssm.ops.triton.ssd_combined import mamba_chunk_scan_combined
+
+        x, dt, A, B, C, D, z, dt_bias, start = tensors
+        out, last = mamba_chunk_scan_combined(
+            x, dt, A, B, C, 4, D=D, z=z, dt_bias=dt_bias, initial_states=start, dt_softplus=True,
+            dt_limit=(0.0, 1.0), return_final_states=True,
+        )  # fmt: skip
+        assert (out.shape, out.dtype, last.shape, last.dtype) == (x.shape, x.dtype, start.shape, torch.float32)
+        return out  # type: ignore[no-any-return]
+
+    report = flopscan.count(run, *inputs(*SHAPES), backward=True, strict=True)
+    operators = report.by_operator()
+    assert [operators[f"flopscan::ssd{kind}"].calls for kind in ("", "_backward")] == [1, 1]
+    options = {"dt_softplus": True, "dt_limit": (0.0, 1.0), "given": frozenset(SHAPES)}
+    named = dict(zip("blhpgn", (2, 10, 4, 8, 2, 3), strict=True))
+    assert operators["flopscan::ssd"].cost.arithmetic() == ssd(**named, **options).arithmetic()
+    assert operators["flopscan::ssd_backward"].cost.arithmetic() == ssd_backward(**named, **options).arithmetic()
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_the_functions_below_autograd_give_what_the_package_gives(gated: bool) -> None:
+    def run(*tensors: Tensor) -> Tensor:
+        from mamba_ssm.ops.triton import ssd_combined as package
+
+        x, dt, A, B, C, D, z, dt_bias, start = tensors
+        more = {"D": D, "z": z if gated else None, "dt_bias": dt_bias, "initial_states": start}
+        results = package._mamba_chunk_scan_combined_fwd(x, dt, A, B, C, chunk_size=4, **more)
+        out, before, steps, running, states, last = results
+        assert (before is None) != gated
+        assert steps.shape == running.shape == (2, 4, 3, 4)
+        assert (states.shape, states.dtype) == ((2, 3, 4, 8, 3), torch.bfloat16)
+        assert [t.dtype for t in (out, steps, running, last)] == [torch.bfloat16, *[torch.float32] * 3]
+        grads = package._mamba_chunk_scan_combined_bwd(
+            out, x, dt, A, B, C, before, 4, **more, dfinal_states=last, recompute_output=True
+        )
+        wanted = [x, dt, A, B, C, D, z if gated else None, dt_bias, start, x]
+        assert [g is None for g in grads] == [w is None for w in wanted]
+        assert [g.shape for g in grads if g is not None] == [w.shape for w in wanted if w is not None]
+        in_float32 = [g.dtype is torch.float32 for g in grads if g is not None]
+        assert in_float32 == [w is A or w is dt_bias for w in wanted if w is not None]
+        return out  # type: ignore[no-any-return]
+
+    report = flopscan.count(run, *inputs(*SHAPES), strict=True)
+    backward = report.by_operator()["flopscan::ssd_backward"].cost
+    given = frozenset({*SHAPES} - (set() if gated else {"z"}))
+    wanted = ssd_backward(2, 10, 4, 8, 2, 3, given, recompute_output=True)
+    assert backward.arithmetic() == wanted.arithmetic()
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("seed", range(8))
+def test_the_body_that_transformers_has_computes_the_same(seed: int) -> None:
+    from transformers.models.mamba2.modeling_mamba2 import mamba2_chunk_scan
+
+    operands = {k: v for k, v in draw(seed).items() if k not in ("z", "seq_idx")}
+    if operands.get("D") is not None and operands["D"].dim() == 2:
+        operands["D"] = operands["D"][:, 0].contiguous()
+    wanted, last = recurrence(**operands)
+    limit = operands.pop("dt_limit") or (0.0, math.inf)
+    with flopscan.counting() as counted:
+        out, final = mamba2_chunk_scan(operands.pop("x"), **operands, dt_limit=limit, return_final_states=True)
+    torch.testing.assert_close(out.double(), wanted, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(final.double(), last, rtol=1e-4, atol=1e-4)
+    assert counted.report.by_operator().keys() == {"flopscan::ssd"}
+
+
+@pytest.mark.peers
+def test_a_model_of_transformers_counts_the_scan_on_shapes_and_for_real() -> None:
+    from transformers import Mamba2Config, Mamba2Model
+
+    config = Mamba2Config(
+        vocab_size=8,
+        hidden_size=16,
+        state_size=4,
+        num_hidden_layers=2,
+        num_heads=4,
+        head_dim=8,
+        n_groups=2,
+        chunk_size=8,
+    )
+    ids = torch.zeros(1, 12, dtype=torch.long)
+    on_shapes = flopscan.count(Mamba2Model(config), ids, backward=True, training=True, strict=True).by_operator()
+    assert [on_shapes[f"flopscan::ssd{kind}"].calls for kind in ("", "_backward")] == [2, 2]
+    real = flopscan.count(Mamba2Model(config).eval(), ids, run=True).by_operator()
+    assert real["flopscan::ssd"].cost.arithmetic() == on_shapes["flopscan::ssd"].cost.arithmetic()

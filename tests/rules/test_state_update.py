@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+import flopscan
 from flopscan.analysis import price_call
 from flopscan.capture.operators import plain
 from flopscan.core.cost import Cost
@@ -160,3 +161,42 @@ def test_heads_that_do_not_divide_into_groups_are_not_counted() -> None:
     operands = {"state": torch.zeros(2, 3, 4, 5), "x": x, "dt": x, "A": torch.zeros(3, 4, 5), "B": B, "C": B}
     priced = price_call(Call(OP, {k: plain(v) for k, v in operands.items()}))
     assert (priced.ideal, priced.note) == (None, f"{OP}: 3 heads do not divide into 2 groups")
+
+
+def test_the_function_of_the_package_on_shapes() -> None:
+    def run(state: Tensor, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, bias: Tensor) -> Tensor:
+        from mamba_ssm.ops.triton.selective_state_update import selective_state_update
+
+        dt, bias = dt[..., None].expand(-1, -1, 32), bias[:, None].expand(-1, 32)
+        y = selective_state_update(
+            state, x, dt, A[:, None, None].expand(-1, 32, 16), B, B, dt_bias=bias, dt_softplus=True
+        )
+        assert y.shape == x.shape
+        return y  # type: ignore[no-any-return]
+
+    report = flopscan.count(run, (2, 4, 32, 16), (2, 4, 32), (2, 4), (4,), (2, 1, 16), (4,), strict=True)
+    assert report.by_operator()[OP].cost.fma == 2 * 2 * 4 * 32 * 16
+    assert report.executed_flops < report.flops  # one exponential a head
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("seed", range(12))
+def test_the_bodies_that_transformers_has_compute_the_same(seed: int) -> None:
+    from transformers.models.mamba.modeling_mamba import mamba_selective_state_update
+    from transformers.models.mamba2.modeling_mamba2 import mamba2_selective_state_update
+
+    operands = {k: v for k, v in draw(seed).items() if k != "state_batch_indices"}
+    operands["state"] = operands["state"][: operands["x"].shape[0]].clone()
+    if operands["x"].dim() == 2:
+        body = mamba_selective_state_update
+        operands |= {k: operands[k].flatten(1) for k in ("B", "C")}
+    else:
+        body = mamba2_selective_state_update
+        operands |= {k: operands[k] if operands[k].dim() == 3 else operands[k][:, None] for k in ("B", "C")}
+    wanted, states = update(**operands)
+    state, x = operands.pop("state"), operands.pop("x")
+    with flopscan.counting() as counted:
+        y = body(state, x, **operands)
+    torch.testing.assert_close(y, wanted, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(state, states, rtol=1e-4, atol=1e-4)
+    assert counted.report.by_operator().keys() == {OP}

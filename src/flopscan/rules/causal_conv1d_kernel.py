@@ -4,7 +4,8 @@ Where steps lie next to each other in memory, 128 threads take 4 steps each (16-
 rounded up to 512 (1024). Where channels do, a block takes 64 steps of 32 (64) channels, backward 128 steps once there
 are more than 128, and both are rounded up; the backward there computes SiLU's input again for w - 1 steps more a
 thread, which takes 16 steps of a block of 64 or 32 of one of 128 (16-bit: twice). Filters are 2 to 4 wide; another runs
-elsewhere and counts as defined. A decoding step has no padding. Sums between threads are left out.
+elsewhere and counts as defined. A decoding step has no padding. Left out are sums between threads, and what a compiler
+makes of SiLU: its fast exponential and fast division are a multiplication more each (benchmarks/hardware).
 Source: causal_conv1d 1.7.0, csrc/causal_conv1d_{fwd,bwd,update}.cu.
 """
 

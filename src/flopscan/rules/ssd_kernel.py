@@ -11,9 +11,11 @@ decays), C B^T again and its two gradients. Beside these stands all elementwise 
 
 A grid of tiles covers the padded last chunk too; loops over its steps end at the last one. Triton picks tile sides when
 it runs: assumed are 64 (less where the axis is shorter, never under 32) and inner steps of 32. Sides of 32 or 128 make
-M 32 or 128: at Q = 256, N = 128, G = 1 and a D of thousands, 6.3 or 7.0 instead of 6.5 BLDN forward.
+M 32 or 128: at Q = 256, N = 128, G = 1 and a D of thousands, 6.3 or 7.0 instead of 6.5 BLDN forward. A tile wider than
+the channels or states of a head is padded to it, which Triton may choose all the same and which is not assumed.
 Left out: sums over the few programs that share a group, and idle lanes of tiles over heads.
-Source: mamba_ssm 2.3.2, ops/triton/ssd_{combined,chunk_state,state_passing,bmm,chunk_scan}.py.
+Given the tiles that Triton chose, the products of every kernel are these to the last digit on an H100 (counters in
+benchmarks/hardware). Source: mamba_ssm 2.3.2, ops/triton/ssd_{combined,chunk_state,state_passing,bmm,chunk_scan}.py.
 """
 
 from __future__ import annotations
@@ -26,25 +28,29 @@ from flopscan.core.cost import Cost
 
 @dataclass(frozen=True)
 class Tiles:
-    """How an axis is cut: tiles of ``side`` (not under ``least``), inner loops by ``inner``, products of ``dot``."""
+    """How a kernel cuts its axes: tiles of m rows and n columns, inner loops by k, products of at least ``dot``.
 
-    side: int = 64
-    least: int = 32
-    inner: int = 32
+    Sides are as given, or fitted to a shorter axis: a power of two that is not under ``least``.
+    """
+
+    m: int = 64
+    n: int = 64
+    k: int = 32
     dot: int = 16
     wide: int = 128
+    least: int | None = 32
 
-    def of(self, size: int) -> int:
-        """The side of the tiles over an axis."""
-        return min(self.side, max(self.least, power(size)))
+    def rows(self, size: int) -> Axis:
+        """The first axis of a grid."""
+        return Axis.cut(size, self.m, self.least)
 
-    def padded(self, size: int) -> int:
-        """The axis in whole tiles."""
-        return up(size, self.of(size))
+    def columns(self, size: int) -> Axis:
+        """The second axis of a grid."""
+        return Axis.cut(size, self.n, self.least)
 
-    def across(self, size: int) -> int:
-        """How many tiles cover the axis."""
-        return self.padded(size) // self.of(size)
+    def inner(self, size: int) -> int:
+        """The axis that is summed over, in whole steps."""
+        return up(size, self.k)
 
     def whole(self, size: int) -> int:
         """The axis where one product takes all of it: a power of two."""
@@ -52,7 +58,22 @@ class Tiles:
 
     def states(self, n: int) -> int:
         """The summed axis of states: whole where it is short."""
-        return self.whole(n) if self.whole(n) <= self.wide else up(n, self.inner)
+        return self.whole(n) if self.whole(n) <= self.wide else self.inner(n)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis in tiles: how long one is, how many there are, and their length together."""
+
+    side: int
+    tiles: int
+    size: int
+
+    @staticmethod
+    def cut(size: int, side: int, least: int | None) -> Axis:
+        """``size`` in tiles of ``side``, fitted where there is a least."""
+        side = side if least is None else min(side, max(least, power(size)))
+        return Axis(side, -(-size // side), up(size, side))
 
 
 def up(size: int, step: int) -> int:
@@ -76,32 +97,38 @@ class Chunk:
     tiles: Tiles
 
     @property
-    def rows(self) -> int:
-        """The steps in whole tiles."""
-        return self.tiles.padded(self.q)
-
-    @property
     def steps(self) -> int:
         """The steps that an inner loop takes."""
-        return up(self.limit, self.tiles.inner)
+        return self.tiles.inner(self.limit)
+
+    def _starts(self) -> range:
+        """Where the tiles of steps start."""
+        rows = self.tiles.rows(self.q)
+        return range(0, rows.size, rows.side)
 
     @property
     def before(self) -> int:
         """The pairs of a step and one not after it, in causal tiles."""
-        side = self.tiles.of(self.q)
-        return sum(side * up(min(first + side, self.limit), self.tiles.inner) for first in range(0, self.rows, side))
+        side = self.tiles.rows(self.q).side
+        return sum(side * self.tiles.inner(min(first + side, self.limit)) for first in self._starts())
 
     @property
     def after(self) -> int:
         """The pairs of a step and one not before it."""
-        side = self.tiles.of(self.q)
-        return sum(side * up(max(self.limit - first, 0), self.tiles.inner) for first in range(0, self.rows, side))
+        side = self.tiles.rows(self.q).side
+        return sum(side * self.tiles.inner(max(self.limit - first, 0)) for first in self._starts())
 
     @property
     def triangle(self) -> int:
         """The pairs in the tiles on and under the diagonal, of the padded chunk too."""
-        across = self.tiles.across(self.q)
-        return self.tiles.of(self.q) ** 2 * across * (across + 1) // 2
+        side, columns = self.tiles.rows(self.q).side, self.tiles.columns(self.q)
+        return sum(side * min(up(first + side, columns.side), columns.size) for first in self._starts())
+
+    @property
+    def stripes(self) -> int:
+        """The same where a loop over columns ends with the last row of a tile."""
+        side, column = self.tiles.rows(self.q).side, self.tiles.columns(self.q).side
+        return sum(side * up(first + side, column) for first in self._starts())
 
 
 def executed_forward(
@@ -128,7 +155,7 @@ def executed_backward(
         per_head += _gradient_of_scores(chunk) + _gradient_of_decays(chunk) + _gradient_of_dt(chunk, given, dt_softplus)
         if "z" in given:
             per_head += _gradient_of_z(chunk, given, recompute_output)
-        per_group = _scores(chunk) + _gradient_through_scores(chunk)
+        per_group = _scores(chunk) + _masked(chunk) + _gradient_through_scores(chunk) * 2
         cost += (per_head * h + per_group * g) * (b * times)
     handed_back = -(-l // chunk_size) - ("initial_states" not in given)
     return cost + _passed_back(p, n) * (b * h * handed_back)
@@ -157,9 +184,9 @@ def _step_sizes(chunk: Chunk, given: frozenset[str], dt_softplus: bool) -> Cost:
 
 def _states(chunk: Chunk) -> Cost:
     """_chunk_state_fwd: x^T (B scaled by decay and dt)."""
-    t, p, n = chunk.tiles, chunk.tiles.padded(chunk.p), chunk.tiles.padded(chunk.n)
-    scales = (_DECAY + Cost(mul=1)) * (t.across(chunk.p) * t.across(chunk.n))
-    return (scales + Cost(mul=n * t.across(chunk.p), fma=p * n)) * chunk.steps
+    p, n = chunk.tiles.rows(chunk.p), chunk.tiles.columns(chunk.n)
+    scales = (_DECAY + Cost(mul=1)) * (p.tiles * n.tiles)
+    return (scales + Cost(mul=n.size * p.tiles, fma=p.size * n.size)) * chunk.steps
 
 
 def _passed(chunk: Chunk) -> Cost:
@@ -169,19 +196,20 @@ def _passed(chunk: Chunk) -> Cost:
 
 def _scores(chunk: Chunk) -> Cost:
     """_bmm_chunk_fwd: C B^T of a group, all pairs."""
-    return Cost(fma=chunk.rows**2 * up(chunk.n, chunk.tiles.inner))
+    t = chunk.tiles
+    return Cost(fma=t.rows(chunk.q).size * t.columns(chunk.q).size * t.inner(chunk.n))
 
 
 def _outputs(chunk: Chunk, given: frozenset[str]) -> Cost:
     """_chunk_scan_fwd: C times the state before, scaled; then the causal pairs, weighted by decay and dt, times x."""
-    t, p = chunk.tiles, chunk.tiles.padded(chunk.p)
-    each = Cost(mul=1, fma=t.states(chunk.n))
+    rows, p = chunk.tiles.rows(chunk.q), chunk.tiles.columns(chunk.p)
+    each = Cost(mul=1, fma=chunk.tiles.states(chunk.n))
     if "D" in given:
         each += Cost(mul=1, add=1)
     if "z" in given:
         each += _SIGMOID + Cost(mul=2)
-    pairs = (_DECAY + Cost(mul=2, cmp=1)) * t.across(chunk.p) + Cost(fma=p)
-    return each * (chunk.rows * p) + Cost(exp=chunk.rows * t.across(chunk.p)) + pairs * chunk.before
+    pairs = (_DECAY + Cost(mul=2, cmp=1)) * p.tiles + Cost(fma=p.size)
+    return each * (rows.size * p.size) + Cost(exp=rows.size * p.tiles) + pairs * chunk.before
 
 
 def _gradient_of_z(chunk: Chunk, given: frozenset[str], recompute_output: bool) -> Cost:
@@ -191,14 +219,14 @@ def _gradient_of_z(chunk: Chunk, given: frozenset[str], recompute_output: bool) 
         each += Cost(mul=1, add=1)
     if recompute_output:
         each += Cost(mul=2)
-    return each * (chunk.rows * chunk.tiles.whole(chunk.p))
+    return each * (chunk.tiles.rows(chunk.q).size * chunk.tiles.whole(chunk.p))
 
 
 def _gradient_of_states(chunk: Chunk) -> Cost:
     """_chunk_scan_bwd_dstates: (dy scaled by decay)^T C."""
-    t, p, n = chunk.tiles, chunk.tiles.padded(chunk.p), chunk.tiles.padded(chunk.n)
-    scales = Cost(exp=t.across(chunk.p) * t.across(chunk.n), mul=p * t.across(chunk.n))
-    return (scales + Cost(fma=p * n)) * chunk.steps
+    p, n = chunk.tiles.rows(chunk.p), chunk.tiles.columns(chunk.n)
+    scales = Cost(exp=p.tiles * n.tiles, mul=p.size * n.tiles)
+    return (scales + Cost(fma=p.size * n.size)) * chunk.steps
 
 
 def _passed_back(p: int, n: int) -> Cost:
@@ -208,26 +236,26 @@ def _passed_back(p: int, n: int) -> Cost:
 
 def _gradient_of_x(chunk: Chunk, given: frozenset[str]) -> Cost:
     """_chunk_scan_chunk_state_bwd_dx: B times the gradient of states, pairs times dy; then dx, and the sum for dt."""
-    t, p = chunk.tiles, chunk.tiles.padded(chunk.p)
-    each = Cost(mul=3, add=1, fma=t.states(chunk.n))
+    rows, p = chunk.tiles.rows(chunk.q), chunk.tiles.columns(chunk.p)
+    each = Cost(mul=3, add=1, fma=chunk.tiles.states(chunk.n))
     if "D" in given:
         each += Cost(mul=2, add=2)
-    pairs = (_DECAY + Cost(mul=1, cmp=1)) * t.across(chunk.p) + Cost(fma=p)
-    return each * (chunk.rows * p) + _DECAY * (chunk.rows * t.across(chunk.p)) + pairs * chunk.after
+    pairs = (_DECAY + Cost(mul=1, cmp=1)) * p.tiles + Cost(fma=p.size)
+    return each * (rows.size * p.size) + _DECAY * (rows.size * p.tiles) + pairs * chunk.after
 
 
 def _gradient_of_b(chunk: Chunk) -> Cost:
     """_chunk_state_bwd_db: x times the gradient of states, scaled, summed over heads, and the decay's gradient."""
-    t = chunk.tiles
-    each = Cost(mul=2, add=2, fma=t.whole(chunk.p)) * t.padded(chunk.n)
-    return (each + (_DECAY + Cost(mul=1)) * t.across(chunk.n)) * chunk.rows
+    rows, n = chunk.tiles.rows(chunk.q), chunk.tiles.columns(chunk.n)
+    each = Cost(mul=2, add=2, fma=chunk.tiles.whole(chunk.p)) * n.size
+    return (each + (_DECAY + Cost(mul=1)) * n.tiles) * rows.size
 
 
 def _gradient_of_c(chunk: Chunk) -> Cost:
     """_chunk_scan_bwd_dc: dy times the states, scaled, summed over heads, and the decay's gradient."""
-    t = chunk.tiles
-    each = Cost(mul=2, add=2, fma=t.whole(chunk.p)) * t.padded(chunk.n)
-    return (each + Cost(exp=t.across(chunk.n))) * chunk.rows
+    rows, n = chunk.tiles.rows(chunk.q), chunk.tiles.columns(chunk.n)
+    each = Cost(mul=2, add=2, fma=chunk.tiles.whole(chunk.p)) * n.size
+    return (each + Cost(exp=n.tiles)) * rows.size
 
 
 def _gradient_of_scores(chunk: Chunk) -> Cost:
@@ -235,10 +263,15 @@ def _gradient_of_scores(chunk: Chunk) -> Cost:
     return (_DECAY + Cost(mul=2, add=1, fma=chunk.tiles.whole(chunk.p))) * chunk.triangle
 
 
+def _masked(chunk: Chunk) -> Cost:
+    """The causal mask of that sum, a group."""
+    return Cost(cmp=chunk.triangle)
+
+
 def _gradient_through_scores(chunk: Chunk) -> Cost:
-    """The causal mask of the sum over heads, and _bmm_chunk_bwd for B and for C, onto what the states gave."""
-    each = Cost(add=1, fma=chunk.steps) * (chunk.rows * chunk.tiles.padded(chunk.n))
-    return Cost(cmp=chunk.triangle) + each * 2
+    """_bmm_chunk_bwd, once for B and once for C: a product onto what the states gave."""
+    rows, n = chunk.tiles.rows(chunk.q), chunk.tiles.columns(chunk.n)
+    return Cost(add=1, fma=chunk.steps) * (rows.size * n.size)
 
 
 def _gradient_of_decays(chunk: Chunk) -> Cost:
@@ -247,7 +280,7 @@ def _gradient_of_decays(chunk: Chunk) -> Cost:
     Then the sum over tiles, two running sums over steps and the three gradients of the decays added up.
     """
     pairs = _DECAY + Cost(mul=3, add=4, cmp=2, fma=chunk.tiles.whole(chunk.p))
-    return pairs * chunk.triangle + Cost(add=(chunk.tiles.across(chunk.q) + 3) * chunk.q)
+    return pairs * chunk.stripes + Cost(add=(chunk.tiles.rows(chunk.q).tiles + 3) * chunk.q)
 
 
 def _gradient_of_dt(chunk: Chunk, given: frozenset[str], dt_softplus: bool) -> Cost:
@@ -258,3 +291,19 @@ def _gradient_of_dt(chunk: Chunk, given: frozenset[str], dt_softplus: bool) -> C
     if dt_softplus:
         each += _SOFTPLUS + _SIGMOID + Cost(mul=1, cmp=1)
     return each * power(chunk.q)
+
+
+# The products of each kernel, by its name: the terms above that a tensor core runs.
+PRODUCTS = {
+    "_bmm_chunk_fwd_kernel": _scores,
+    "_chunk_state_fwd_kernel": _states,
+    "_chunk_scan_fwd_kernel": lambda chunk: _outputs(chunk, frozenset()),
+    "_chunk_scan_bwd_dstates_kernel": _gradient_of_states,
+    "_chunk_scan_chunk_state_bwd_dx_kernel": lambda chunk: _gradient_of_x(chunk, frozenset()),
+    "_chunk_state_bwd_db_kernel": _gradient_of_b,
+    "_chunk_scan_bwd_dc_kernel": _gradient_of_c,
+    "_chunk_scan_bwd_dcb_kernel": _gradient_of_scores,
+    "_bmm_chunk_bwd_kernel": _gradient_through_scores,
+    "_chunk_scan_bwd_ddAcs_stable_kernel": _gradient_of_decays,
+}
+PER_GROUP = ("_bmm_chunk_fwd_kernel", "_bmm_chunk_bwd_kernel")

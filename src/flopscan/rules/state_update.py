@@ -100,6 +100,7 @@ def executed(b: Any, h: Any, p: Any, n: Any, given: frozenset[str], tied: bool, 
 
     Per (b,h,p,n) 3 mul, 1 exp and 2 multiply-adds, since dt B comes before x. Where A, dt and its bias are one number a
     head, expanded, dt, exp(dt A) and dt B are computed once a block of channels: left are 1 mul and 2 multiply-adds.
+    Not counted: lanes that hold copies of a row or of one number repeat its work (benchmarks/hardware has how much).
     """
     block = next(size for most, size in _BLOCKS if n <= most)
     programs, lanes = b * h * (up(p, block) // block), power(n)
