@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import Any
 
 import pytest
@@ -14,13 +15,12 @@ import flopscan
 from flopscan import conventions
 from flopscan.analysis import price_call
 from flopscan.core.trace import Call, TensorSpec
-from flopscan.report.scan import OPERATORS
 
 B, D, L, N = 2, 6, 5, 16
 STATES, STEPS = B * D * L * N, B * D * L
 
 
-def scan(*given: str, op: str = OPERATORS[0]) -> Call:
+def scan(*given: str, op: str = "flopscan::selective_scan") -> Call:
     steps, state = TensorSpec((B, D, L)), TensorSpec((B, N, L))
     operands = {"u": steps, "delta": steps, "A": TensorSpec((D, N)), "B": state, "C": state, "delta_softplus": True}
     optional = {"D": TensorSpec((D,)), "z": steps, "delta_bias": TensorSpec((D,))}
@@ -48,7 +48,7 @@ def test_forward(name: str, bare: int, with_skip_and_gate: int) -> None:
 
 def test_backward_is_twice_where_a_convention_has_one() -> None:
     for name, factor in (("gu", 18), ("megatron", 14), ("nemo", 4)):
-        assert conventions.get(name).of(scan(op=OPERATORS[1]), None) == factor * STATES
+        assert conventions.get(name).of(scan(op="flopscan::selective_scan_backward"), None) == factor * STATES
 
 
 @pytest.mark.parametrize(
@@ -306,3 +306,45 @@ def test_torch_counts_a_whole_mamba_2(l: int, q: int, g: int) -> None:
     report = flopscan.count(model, tokens, strict=True)
     assert report.by_operator()["flopscan::ssd"].calls == 2
     assert report.under("dispatcher") == counter.get_total_flops()
+
+
+class Mamba2(nn.Module):
+    """A chunk scan and a decoding step through the stand-ins of mamba_ssm, on the sizes above."""
+
+    def forward(self, *operands: torch.Tensor) -> torch.Tensor:
+        combined = importlib.import_module("mamba_ssm.ops.triton.ssd_combined")
+        return combined.mamba_chunk_scan_combined(*operands, chunk_size=4)
+
+
+class Decoding(nn.Module):
+    """One step of a scan with heads."""
+
+    def forward(self, state: torch.Tensor, x: torch.Tensor, A: torch.Tensor, B: torch.Tensor) -> torch.Tensor:
+        step = importlib.import_module("mamba_ssm.ops.triton.selective_state_update")
+        return step.selective_state_update(state, x, x, A, B, B)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("mamba_ssm") is not None, reason="mamba_ssm is installed")
+def test_a_report_shows_the_scans_of_mamba_2() -> None:
+    inputs = (torch.empty(shape, device="meta", requires_grad=True) for shape in SIZES.values())
+    report = flopscan.count(Mamba2(), *inputs, backward=True)
+    scan = report.scan
+    assert scan is not None and scan.kinds == ("SSD",)
+    assert (scan.calls, scan.states, scan.steps) == (2, TOKENS, 2 * 10 * 4 * 3)
+    assert scan.shapes == ("2 x b=2 l=10 h=4 p=3 g=2 n=5 chunk=4",)
+    rows = {row.convention: row for row in scan.rows}
+    assert rows["megatron"].value == 3 * 7 * TOKENS and rows["megatron"].formula == "7bdln"
+    assert rows["flops"].value == report.flops
+    assert "vmamba" not in rows and "gu" not in rows
+
+
+@pytest.mark.skipif(importlib.util.find_spec("mamba_ssm") is not None, reason="mamba_ssm is installed")
+def test_a_report_shows_decoding_steps() -> None:
+    shapes = (2, 4, 3, 5), (2, 4, 3), (4, 3, 5), (2, 2, 5)
+    scan = flopscan.count(Decoding(), *(flopscan.shape(*shape) for shape in shapes)).scan
+    assert scan is not None and scan.kinds == ("decoding step",)
+    assert (scan.states, scan.steps) == (2 * 4 * 3 * 5, 2 * 4 * 3)
+    assert scan.shapes == ("1 x b=2 h=4 p=3 n=5",)
+    rows = {row.convention: row for row in scan.rows}
+    assert rows["nemo"].value == 2 * scan.states
+    assert "vmamba" not in rows

@@ -48,6 +48,16 @@ class Recording:
         return self._calls[key]
 
 
+class Unrecorded:
+    """In the place of a recording where nobody counts: shapes are answered, and that is all."""
+
+    runs = False
+
+    def record(self, *call: Any) -> None:
+        """Nothing."""
+
+
+Taker = Recording | Unrecorded
 _active: list[Recording] = []
 
 
@@ -87,7 +97,7 @@ def gradients(operands: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
     return tuple(v for k, v in operands.items() if k != "grad" and isinstance(v, TensorSpec) and v.is_float)
 
 
-def answered(taker: Recording, seam: Seam, bound: dict[str, Any]) -> Any:
+def answered(taker: Taker, seam: Seam, bound: dict[str, Any]) -> Any:
     """What the callee would return, on shapes, after recording the call."""
     try:
         operands = operands_of(seam, bound)
@@ -98,7 +108,7 @@ def answered(taker: Recording, seam: Seam, bound: dict[str, Any]) -> Any:
     tensors = [name for name, value in bound.items() if isinstance(value, Tensor)]
     if seam.backward is None:
         return _made(taker, seam, operands, outputs)
-    return _Leaf.apply(taker, seam, operands, outputs, *(bound[name] for name in tensors))
+    return Leaf.apply(taker, seam, operands, outputs, *(bound[name] for name in tensors))
 
 
 def ran(taker: Recording, seam: Seam, bound: dict[str, Any], run: Callable[[], Any]) -> Any:
@@ -112,7 +122,7 @@ def ran(taker: Recording, seam: Seam, bound: dict[str, Any], run: Callable[[], A
     return taker.engine.leaf(run, seam.op, operands, results=seam.results, gradient=gradient)
 
 
-def _made(taker: Recording, seam: Seam, operands: Mapping[str, Any], outputs: Any) -> Any:
+def _made(taker: Taker, seam: Seam, operands: Mapping[str, Any], outputs: Any) -> Any:
     specs = (outputs,) if isinstance(outputs, TensorSpec) else outputs
     own = tuple(s for s in specs[: seam.results] if s is not None)
     taker.record(seam.op, operands, own, seam.parts)
@@ -129,11 +139,11 @@ def _empty(spec: TensorSpec) -> Tensor:
         return torch.empty_strided(spec.shape, spec.strides, dtype=dtype, device="meta")
 
 
-class _Leaf(torch.autograd.Function):
+class Leaf(torch.autograd.Function):
     """One operator forward, one backward."""
 
     @staticmethod
-    def forward(ctx: Any, taker: Recording, seam: Seam, operands: Any, outputs: Any, *tensors: Tensor) -> Any:
+    def forward(ctx: Any, taker: Taker, seam: Seam, operands: Any, outputs: Any, *tensors: Tensor) -> Any:
         """The empty outputs; those after the first have no gradient."""
         made = _made(taker, seam, operands, outputs)
         first, *others = (made,) if isinstance(made, Tensor) else made

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from flopscan.capture.leaves import active, answered, on_shapes
+from flopscan.capture.leaves import Unrecorded, active, answered, on_shapes
 from flopscan.capture.signatures import Forms, bind, named
 from flopscan.errors import FlopscanError
 
@@ -91,16 +91,11 @@ def _function(forms: Forms) -> Callable[..., Any]:
     """The function of a stand-in."""
 
     def function(*args: Any, **kwargs: Any) -> Any:
-        seam, taker = forms[0], active()
-        if taker is None:
-            raise FlopscanError(
-                f"{seam.path} is a stand-in of flopscan: it has shapes only, while a count goes on; install"
-                f" {seam.package} to compute with it"
-            )
+        seam, taker = forms[0], active() or Unrecorded()
         if taker.runs or not on_shapes(args, kwargs):
             raise FlopscanError(
-                f"{seam.module} is a stand-in: it has shapes only; {seam.path} was called on real tensors; count on"
-                f" shapes, or install {seam.package}"
+                f"{seam.path} is a stand-in of flopscan: it has shapes only, and was called on real tensors; use meta"
+                f" tensors, or install {seam.package} to compute with it"
             )
         return answered(taker, *bind(forms, args, kwargs))
 

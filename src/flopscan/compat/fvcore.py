@@ -17,6 +17,7 @@ from typing import Any
 from flopscan import conventions
 from flopscan.analysis import price_call
 from flopscan.capture.jit import GraphCall, read
+from flopscan.capture.leaves import Leaf
 from flopscan.compat import fused_signatures, scan_signatures
 from flopscan.core.convention import Convention
 from flopscan.core.trace import Call
@@ -56,6 +57,7 @@ def supported_ops(convention: str = "vmamba", *, verbose: bool = False) -> dict[
         **{f"prim::PythonOp.{name}": _scan for name in scan_signatures.CLASSES},
         scan_signatures.OPERATOR: _scan,
         **{f"prim::PythonOp.{name}": binder for name, binder in fused_signatures.BINDERS.items()},
+        f"prim::PythonOp.{Leaf.__name__}": _stand_in,
     }
     ignored: dict[str, Handle | None] = dict.fromkeys(("aten::silu", "aten::neg", "aten::exp", "aten::flip"))
     return ignored | {
@@ -66,6 +68,13 @@ def supported_ops(convention: str = "vmamba", *, verbose: bool = False) -> dict[
 def _scan(call: GraphCall) -> tuple[Sequence[Call], str]:
     bound, note = scan_signatures.bind(call)
     return (bound,), note
+
+
+def _stand_in(call: GraphCall) -> tuple[Sequence[Call], str]:
+    """A stand-in of ours is called with its operands as a trace has them."""
+    _, seam, operands, *_ = call.operands
+    whole = Call(seam.op, operands, call.outputs)
+    return tuple(seam.parts(whole)) if seam.parts else (whole,), ""
 
 
 def _handle(

@@ -121,4 +121,5 @@ CONVENTION = Convention(
         "flopscan::scaled_dot_product_attention": _attention,
     },
     scan="2bdln, 0 where n is 1",
+    ssd="2bh(cqn(q + p) + cqp(q + n) + (c + 1)^2 pn), c chunks of q",
 )

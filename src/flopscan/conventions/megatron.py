@@ -60,4 +60,5 @@ CONVENTION = Convention(
         "flopscan::gated_delta_rule_backward": _delta_rule(16),
     },
     scan="7bdln",
+    ssd="7bdln",
 )

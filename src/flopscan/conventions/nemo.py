@@ -16,4 +16,5 @@ CONVENTION = Convention(
     weights={"fma": 2},
     handles={**every_scan(2), **WITHOUT_DEPTHWISE},
     scan="2bdln",
+    ssd="2bdln",
 )

@@ -35,8 +35,9 @@ class Convention:
     again, unless it is among those that the peer looks ``through``. Without weights, an operator that has
     no handle counts zero: that is what the peer does, and `uncounted` still lists what our rules do not know.
     ``phases`` are those that it sees at all; empty means every one. ``scan`` is its formula of a selective scan, in
-    axis letters: a report with a scan in it shows the conventions that have one side by side. ``bugs`` are the known
-    mistakes among the handles, and ``version`` the version of the peer that the handles are those of.
+    axis letters, ``ssd`` of Mamba-2's: a report with a scan in it shows the conventions that have one side by side.
+    ``bugs`` are the known mistakes among the handles, and ``version`` the version of the peer that the handles are
+    those of.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Convention:
     handles: Mapping[str, Handle] = field(default_factory=dict)
     phases: tuple[str, ...] = ()
     scan: str = ""
+    ssd: str = ""
     through: frozenset[str] = frozenset()
     bugs: tuple[Bug, ...] = ()
     version: str = ""

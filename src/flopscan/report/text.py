@@ -226,11 +226,11 @@ def _left(headers: Sequence[str], width: int) -> list[Line]:
 
 
 def _scan(report: Report, width: int) -> list[Line]:
-    """One scan, every convention: what the selective scans are under each, and their share of its total."""
+    """One scan, every convention: what the scans are under each, and their share of its total."""
     scan = report.scan
     if scan is None:
         return []
-    title = f"selective scan: {scan.calls:,} call{'s' * (scan.calls > 1)}, bdln {exact(scan.states)}"
+    title = f"{', '.join(scan.kinds)}: {scan.calls:,} call{'s' * (scan.calls > 1)}, bdln {exact(scan.states)}"
     lines = wrap(f"{title}; {_some(scan.shapes)}", width, indent="  ", style="bold")
     rows = [
         Row(
