@@ -41,7 +41,7 @@ def test_a_clean_machine_is_fine() -> None:
     findings = doctor.examine(rules.seams())
     assert not [f for f in findings if f.kind == PROBLEM]
     subjects = {f.subject for f in findings}
-    assert {"Python", "torch", "CUDA", "torch.jit", "selective_scan_cuda", "mamba_ssm"} <= subjects
+    assert {"Python", "torch", "CUDA", "torch.jit", "selective_scan_cuda", "causal_conv1d_cuda"} <= subjects
     assert found("torch.jit")[0].kind == FINE
     assert "a stand-in serves" in found("selective_scan_cuda_oflex")[0].found
 
