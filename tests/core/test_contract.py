@@ -71,3 +71,12 @@ def test_numbers_and_wildcards() -> None:
 def test_a_contract_that_cannot_be_read_is_refused(text: str) -> None:
     with pytest.raises(RuleError):
         Contract.parse(text)
+
+
+def test_groups_divide_channels() -> None:
+    contract = Contract.parse("u: b d l, B: b n l | b g n l, d % g")
+    assert bind(contract, u=(2, 6, 9), B=(2, 3, 4, 9)) == {"b": 2, "d": 6, "l": 9, "g": 3, "n": 4}
+    assert bind(contract, u=(2, 6, 9), B=(2, 4, 9)) == {"b": 2, "d": 6, "l": 9, "n": 4}
+    assert refuse(contract, u=(2, 6, 9), B=(2, 4, 5, 9)) == (
+        "op: operand 'B' is (2, 4, 5, 9), expected 'b g n l': axis g is 4, which does not divide d, 6 in 'u' (2, 6, 9)"
+    )

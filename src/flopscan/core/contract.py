@@ -1,10 +1,10 @@
 """Contracts: what shapes an operator takes, in axis letters, and the binding of real shapes to those letters.
 
-    u: b d l, A: d n, B: d n | b n l | b g n l, D?: d, x: *s
+    u: b d l, A: d n, B: d n | b n l | b g n l, D?: d, x: *s, d % g
 
 Each operand has one or more forms. A letter is an axis that must be the same size wherever it occurs; ``2l`` is twice
 that axis, a number is itself, ``_`` is any size, and ``*s`` is the product of all the axes that the others leave over.
-``?`` marks an operand that may be absent.
+``?`` marks an operand that may be absent. ``d % g`` says that d is a multiple of g.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from flopscan.core.trace import TensorSpec
 from flopscan.errors import ContractError, RuleError
 
+_MULTIPLE = re.compile(r"\s*(\w+) % (\w+)\s*")
 _TOKEN = re.compile(r"(\d*)([A-Za-z]\w*)?|\*([A-Za-z]\w*)|_")
 
 
@@ -53,12 +54,17 @@ class Contract:
 
     text: str
     operands: tuple[Operand, ...]
+    multiples: tuple[tuple[str, str], ...] = ()
 
     @staticmethod
     def parse(text: str) -> Contract:
         """The contract that ``text`` writes down. Raises RuleError where it cannot be read."""
         operands = []
-        for part in text.split(","):
+        parts = text.split(",")
+        multiples = [(found[1], found[2]) for part in parts if (found := _MULTIPLE.fullmatch(part))]
+        for part in parts:
+            if _MULTIPLE.fullmatch(part):
+                continue
             name, colon, forms = part.partition(":")
             name = name.strip()
             if not colon or not name:
@@ -68,7 +74,7 @@ class Contract:
                 if not _TOKEN.fullmatch(token):
                     raise RuleError(f"contract {text!r}: {token!r} is not an axis letter, a number, '*letter' or '_'")
             operands.append(Operand(name.removesuffix("?"), tokens, name.endswith("?")))
-        return Contract(text, tuple(operands))
+        return Contract(text, tuple(operands), tuple(multiples))
 
     def bind(self, op: str, tensors: Mapping[str, TensorSpec | None]) -> Binding:
         """The sizes of every axis. Operands with one form are bound first, so that they decide between forms of others.
@@ -92,6 +98,13 @@ class Contract:
                     sizes[letter] = size
                     origin[letter] = operand.name
             forms[operand.name] = " ".join(fits[0])
+        for whole, part in self.multiples:
+            if whole in sizes and part in sizes and sizes[whole] % sizes[part]:
+                name, of = origin[part], origin[whole]
+                raise ContractError(
+                    f"{op}: operand '{name}' is {_shape(tensors[name])}, expected '{forms[name]}': axis {part} is"
+                    f" {sizes[part]}, which does not divide {whole}, {sizes[whole]} in '{of}' {_shape(tensors[of])}"
+                )
         return Binding(sizes, forms)
 
 

@@ -21,7 +21,7 @@ from flopscan.rules.selective_scan_kernel import executed_forward
 
 CONTRACT = (
     "u: b d l, delta: b d l, A: d n, B: d n | b n l | b g n l, C: d n | b n l | b g n l,"
-    " D?: d, z?: b d l, delta_bias?: d"
+    " D?: d, z?: b d l, delta_bias?: d, d % g"
 )
 _OPTIONAL = {"D": "d", "z": "b d l", "delta_bias": "d"}
 _GIVEN = tuple(given for k in range(4) for given in itertools.combinations(_OPTIONAL, k))

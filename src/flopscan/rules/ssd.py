@@ -14,13 +14,12 @@ from flopscan.core.cost import Cost
 from flopscan.core.seam import Operands, Outputs, Seam
 from flopscan.core.tally import Array, exp, fma, log1p, maximum, minimum, select
 from flopscan.core.trace import TensorSpec
-from flopscan.errors import ContractError
 from flopscan.rules import rule, seam
 from flopscan.rules.ssd_kernel import executed_forward
 
 CONTRACT = (
     "x: b l h p, dt: b l h, A: h, B: b l g n, C: b l g n, D?: h p | h, z?: b l h p, dt_bias?: h,"
-    " initial_states?: b h p n, seq_idx?: b l"
+    " initial_states?: b h p n, seq_idx?: b l, h % g"
 )
 Limit = tuple[float, float] | None
 FORWARD, BACKWARD = "flopscan::ssd", "flopscan::ssd_backward"
@@ -121,12 +120,6 @@ def of_step(given: frozenset[str], dt_softplus: bool, dt_limit: Limit) -> Cost:
     return cost + Cost(exp=2, cmp=1) if dt_softplus else cost
 
 
-def whole_groups(op: str, h: Any, g: Any) -> None:
-    """Raise ContractError unless the heads divide into the groups."""
-    if h % g:
-        raise ContractError(f"{op}: {h} heads do not divide into {g} groups")
-
-
 @rule(FORWARD, contract=CONTRACT, reference=recurrence, executed=executed_forward)
 def ssd(
     b: Any, l: Any, h: Any, p: Any, g: Any, n: Any, given: frozenset[str],
@@ -139,7 +132,6 @@ def ssd(
     The chunk form that kernels run (`executed`) takes 4 + 2Q/N + ... FLOPs for these 5: with a chunk Q under N/2 it
     can be fewer, since products within a chunk need no states.
     """
-    whole_groups(FORWARD, h, g)
     each_channel = Cost(mul=1)
     if "D" in given:
         each_channel += Cost(mul=1)

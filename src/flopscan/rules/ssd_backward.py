@@ -20,7 +20,6 @@ from flopscan.rules.ssd import (
     skip,
     starts,
     through_gate,
-    whole_groups,
 )
 from flopscan.rules.ssd_kernel import executed_backward
 
@@ -171,7 +170,6 @@ def ssd_backward(
     Per (b,l,h,p): dt x, dx = dt (G B), and dt's part of it; D its own gradient and x's. Per (b,l,h): dt A, a, and the
     decay's gradient onto A and dt; for the bias a sum of b*l a head.
     """
-    whole_groups(BACKWARD, h, g)
     each_state, each_channel = Cost(mul=2, fma=6), Cost(mul=2, fma=1)
     if "D" in given:
         each_channel += Cost(fma=2)

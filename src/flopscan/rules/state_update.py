@@ -16,18 +16,18 @@ from flopscan.core.seam import Operands, Outputs, Seam
 from flopscan.core.tally import Array, exp, fma
 from flopscan.core.trace import Call, TensorSpec
 from flopscan.rules import rule, seam
-from flopscan.rules.ssd import gated, softplus, whole_groups
+from flopscan.rules.ssd import gated, softplus
 from flopscan.rules.ssd_kernel import power, up
 
 UPDATE = "flopscan::selective_state_update"
 # with state_batch_indices the first axis of state is a cache of more sequences than these
 _FLAT = Contract.parse(
-    "state: _ p n, x: b p, dt: b p, A: p n, B: b n | b g n, C: b n | b g n, D?: p, z?: b p, dt_bias?: p,"
+    "state: _ p n, x: b p, dt: b p, A: p n, B: b n | b 1 n, C: b n | b 1 n, D?: p, z?: b p, dt_bias?: p,"
     " state_batch_indices?: b"
 )
 _HEADS = Contract.parse(
     "state: _ h p n, x: b h p, dt: b h p, A: h p n, B: b n | b g n, C: b n | b g n, D?: h p, z?: b h p,"
-    " dt_bias?: h p, state_batch_indices?: b"
+    " dt_bias?: h p, state_batch_indices?: b, h % g"
 )
 
 
@@ -38,8 +38,9 @@ def _contract(call: Call) -> Contract:
 
 def _sizes(call: Call) -> dict[str, Any]:
     """One head and one group where the shapes have none, and whether the kernel takes one dt and A a head."""
-    one = {} if len(call["state"].shape) == 4 else {"h": 1}
-    groups = {} if len(call["B"].shape) == 3 else {"g": 1}
+    heads = len(call["state"].shape) == 4
+    one = {} if heads else {"h": 1}
+    groups = {} if heads and len(call["B"].shape) == 3 else {"g": 1}
     return {**one, **groups, "tied": all(_expanded(call.get(name), k) for name, k in _PER_HEAD.items())}
 
 
@@ -132,7 +133,6 @@ def selective_state_update(
     gate z silu (1 exp, 1 add, 1 div) and 1 mul. By the shapes: A and dt that are one number a head, expanded, count as
     what they are expanded to (`executed` counts what the kernel then saves).
     """
-    whole_groups(UPDATE, h, g)
     each = Cost(mul=1)
     if "D" in given:
         each += Cost(mul=1)
