@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import nets
 from flopscan.models import vmamba
 from flopscan.ops.selective_scan import reference
+from flopscan.testing import nets
 
 
 @dataclass(frozen=True)

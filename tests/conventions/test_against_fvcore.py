@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import flopscan
-from nets import ResNet50, ViT
+from flopscan.testing.nets import ResNet50, ViT
 
 fvcore = pytest.importorskip("fvcore.nn")
 pytestmark = pytest.mark.peers

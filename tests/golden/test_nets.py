@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import flopscan
 from flopscan.capture.build import without_weights
-from nets import ResNet50, ViT
+from flopscan.testing.nets import ResNet50, ViT
 
 
 def test_resnet50() -> None:
