@@ -16,6 +16,7 @@ import platform
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,8 @@ def environment(build: Path) -> dict[str, Any]:
     }
 
 
-def fill_cache(kernel: str, arguments: list[str], shares: int) -> None:
-    """Compile everything that Triton's autotuner tries for the cases of ``kernel``, in processes side by side."""
+def fill_cache(kernel: str, arguments: list[str], shares: int, seconds: float) -> None:
+    """Compile what Triton's autotuner tries for the cases of ``kernel``, side by side, in so many seconds at most."""
     forward = len(cases(kernel)) // 2
     module = [sys.executable, "-m", "hardware.launch", kernel, *arguments]
     running = [
@@ -59,8 +60,12 @@ def fill_cache(kernel: str, arguments: list[str], shares: int) -> None:
         for i in distinct(kernel)
         for k in range(shares)
     ]
+    until = time.time() + seconds
     for process in running:
-        process.wait()
+        try:
+            process.wait(max(until - time.time(), 0))
+        except subprocess.TimeoutExpired:
+            process.kill()
 
 
 def distinct(kernel: str) -> list[int]:
@@ -82,14 +87,17 @@ def profile(options: argparse.Namespace) -> None:
     (raw / ENVIRONMENT).write_text(json.dumps(environment(options.build), indent=1) + "\n")
     paths = ["--mamba", str(options.mamba), "--build", str(options.build)]
     metrics = counters.available()
+    start, limit = time.time(), options.seconds
     for kernel in options.kernels:
         report = raw / f"{kernel}.ncu-rep"
-        program = ["hardware.launch", kernel, *paths, "--manifest", str(report.with_suffix(".jsonl"))]
+        program = ["hardware.launch", kernel, *paths]
         if kernel == "ssd":
-            choices = raw / f"{kernel}.choices.json"
-            fill_cache(kernel, paths, options.shares)
-            subprocess.run([sys.executable, "-m", *program, "--tune", str(choices)], check=True)
-            program += ["--choices", str(choices)]
+            choices = str(raw / f"{kernel}.choices.json")
+            fill_cache(kernel, paths, options.shares, 0.4 * limit)
+            tuning = [*program, "--tune", choices, "--until", str(start + 0.6 * limit)]
+            subprocess.run([sys.executable, "-m", *tuning])  # if it fails, what was tuned until then is profiled
+            program += ["--choices", choices]
+        program += ["--manifest", str(report.with_suffix(".jsonl")), "--until", str(start + 0.9 * limit)]
         counters.profile(report, metrics, program, kernel if kernel in COMPILED else "")
         counters.export(report, report.with_suffix(".csv"))
 
@@ -138,6 +146,7 @@ def main() -> None:
     first.add_argument("--build", type=Path, required=True, help="where hardware.build put the compiled modules")
     first.add_argument("--raw", type=Path, required=True, help="where the tables go")
     first.add_argument("--shares", type=int, default=3, help="processes that compile for Triton, for each tuned case")
+    first.add_argument("--seconds", type=float, default=1e9, help="leave out the last cases rather than run longer")
     second = commands.add_parser("assemble", help="make certificates from the tables")
     second.add_argument("kernels", nargs="*", default=KERNELS)
     second.add_argument("--raw", type=Path, required=True)

@@ -8,8 +8,11 @@ from __future__ import annotations
 import argparse
 import functools
 import importlib
+import itertools
 import json
+import math
 import sys
+import time
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -145,22 +148,27 @@ def main() -> None:
     parser.add_argument("--tune", type=Path, help="only tune, and write there what was chosen")
     parser.add_argument("--choices", type=Path, help="what --tune wrote")
     parser.add_argument("--only", type=int, nargs="*", help="only these cases, by number")
+    parser.add_argument("--until", type=float, default=math.inf, help="begin no case after this second of the epoch")
     options = parser.parse_args()
     sys.path.insert(0, str(options.build.resolve()))
     package("mamba_ssm", options.mamba.resolve())
     chosen = [c for kernel in options.kernels for c in cases(kernel)]
     if options.only is not None:
         chosen = [chosen[i] for i in options.only]
+    in_time = itertools.takewhile(lambda _: time.time() < options.until, chosen)
     if options.compile or options.tune:
         tuning = share(*map(int, options.compile.split("/"))) if options.compile else tune()
-        for case in chosen:
+        for done, case in enumerate(in_time, 1):
             PREPARE[case.kernel](case)()
-        if options.tune:
-            tuning.save(options.tune)
+            if options.tune:
+                tuning.save(options.tune, done)
         return
-    launches = replay(options.choices).launches if options.choices else []
+    launches: list[dict[str, Any]] = []
+    if options.choices:
+        tuning, tuned = replay(options.choices)
+        launches, in_time = tuning.launches, itertools.islice(in_time, tuned)
     with options.manifest.open("w") as manifest:
-        for case in chosen:
+        for case in in_time:
             print(json.dumps(profiled(case, launches)), file=manifest, flush=True)
 
 

@@ -34,13 +34,13 @@ class Tuning:
 
         Autotuner.run = followed
 
-    def save(self, path: Path) -> None:
-        """Write every choice, by kernel and by what it was tuned for."""
+    def save(self, path: Path, cases: int) -> None:
+        """Write every choice, by kernel and by what it was tuned for, and for how many cases that suffices."""
         found = {
             tuner.base_fn.__name__: [[list(key), best.all_kwargs()] for key, best in tuner.cache.items()]
             for tuner in self.tuners
         }
-        path.write_text(json.dumps(found) + "\n")
+        path.write_text(json.dumps({"cases": cases, "kernels": found}) + "\n")
 
 
 def share(k: int, n: int) -> Tuning:
@@ -62,15 +62,15 @@ def tune() -> Tuning:
     return Tuning(prepare)
 
 
-def replay(path: Path) -> Tuning:
-    """Take the choices that were saved."""
+def replay(path: Path) -> tuple[Tuning, int]:
+    """Take the choices that were saved; and for how many cases they were made."""
     saved = json.loads(path.read_text())
 
     def prepare(tuner: Any) -> None:
-        for key, settings in saved[tuner.base_fn.__name__]:
+        for key, settings in saved["kernels"][tuner.base_fn.__name__]:
             tuner.cache[tuple(key)] = next(c for c in tuner.configs if c.all_kwargs() == settings)
 
-    return Tuning(prepare)
+    return Tuning(prepare), saved["cases"]
 
 
 def _once(call: Run, **_: Any) -> list[float]:
