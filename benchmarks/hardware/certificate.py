@@ -11,17 +11,12 @@ from typing import Any
 
 from flopscan.analysis import price_call
 from flopscan.core.cost import Cost
+from flopscan.rules import ssd_kernel
 from hardware.kernels import Case, call
 
 SCHEMA = "flopscan.certificate/1"
 FOLDER = Path(__file__).parent / "certificates"
 _WARP, _WARPGROUP = 32, 128
-# The kernels of SSD whose grids cover channels and states, so that a tile may be wider than these are.
-_HEADS = (
-    "_chunk_state_fwd_kernel", "_chunk_scan_fwd_kernel", "_chunk_scan_bwd_dstates_kernel",
-    "_chunk_scan_chunk_state_bwd_dx_kernel", "_chunk_state_bwd_db_kernel", "_chunk_scan_bwd_dc_kernel",
-    "_chunk_scan_bwd_dcb_kernel", "_chunk_scan_bwd_ddAcs_stable_kernel",
-)  # fmt: skip
 _KINDS = {
     "FADD": "add", "FMUL": "mul", "FFMA": "fma", "FSETP": "cmp", "FMNMX": "cmp", "MUFU.EX2": "exp", "MUFU.LG2": "exp",
     "MUFU.SIN": "trig", "MUFU.COS": "trig", "MUFU.TANH": "trig", "MUFU.RCP": "div", "MUFU.RSQ": "sqrt",
@@ -131,34 +126,30 @@ def flops(cost: Cost) -> int:
 
 @dataclass(frozen=True)
 class Row:
-    """A case: what Triton's autotuner chose, what threads executed, and the two tiers of its rule now."""
+    """A case: what threads executed, the two tiers of its rule now, and the executed one with Triton's tiles known."""
 
     case: Case
-    tuned: list[dict[str, Any]]
     counted: Cost
     ideal: Cost | None
     executed: Cost | None
+    informed: Cost | None
 
-    @property
-    def ratio(self) -> float | None:
-        """The FLOPs of the executed tier for each that was counted."""
-        return None if self.executed is None else flops(self.executed) / flops(self.counted)
+    def ratio(self, cost: Cost | None) -> float | None:
+        """The FLOPs of ``cost`` for each that was counted."""
+        return None if cost is None else flops(cost) / flops(self.counted)
 
-    @property
-    def transcendental(self) -> float | None:
+    def transcendental(self, cost: Cost | None) -> float | None:
         """The same of exponentials and trigonometric functions."""
         functions = self.counted.exp + self.counted.trig
-        return (self.executed.exp + self.executed.trig) / functions if self.executed and functions else None
+        return (cost.exp + cost.trig) / functions if cost and functions else None
 
     @property
     def variant(self) -> str:
-        """What the rule's accuracy depends on: the direction, the kind of state, the form of B and C, the tiles."""
+        """What the rule's accuracy depends on: the direction, the kind of state, the form of B and C."""
         chosen = self.case.options
         words = [self.case.direction]
         words += ["complex A"] if chosen.get("complex") else []
         words += ["constant B or C"] if chosen.get("constant") else []
-        tiles = {(t["BLOCK_SIZE_M"], t["BLOCK_SIZE_N"]) for t in self.tuned if t["kernel"] in _HEADS}
-        words += ["tiles of 64"] if tiles == {(64, 64)} else []
         return ", ".join(words)
 
 
@@ -167,5 +158,23 @@ def rows(made: dict[str, Any]) -> list[Row]:
     found = []
     for one in made["cases"]:
         price = price_call(call(case(one)))
-        found.append(Row(case(one), one["tuned"], counted(one["launches"]), price.ideal, price.executed))
+        found.append(Row(case(one), counted(one["launches"]), price.ideal, price.executed, informed(one)))
     return found
+
+
+def tiles(tuned: list[dict[str, Any]]) -> dict[str, ssd_kernel.Tiles]:
+    """The tiles of SSD's kernels by what Triton's autotuner chose; a side that a kernel does not have is as assumed."""
+    fields = {"BLOCK_SIZE_M": "m", "BLOCK_SIZE_N": "n", "BLOCK_SIZE_K": "k", "BLOCK_SIZE_CS": "k"}
+    sides = {t["kernel"]: {fields[name]: side for name, side in t.items() if name in fields} for t in tuned}
+    return {kernel: ssd_kernel.Tiles(**chosen, least=None) for kernel, chosen in sides.items()}
+
+
+def informed(found: dict[str, Any]) -> Cost | None:
+    """The executed tier of SSD with the tiles that were chosen."""
+    if found["kernel"] != "ssd":
+        return None
+    executed = ssd_kernel.executed_forward if found["direction"] == "forward" else ssd_kernel.executed_backward
+    named = {("chunk_size" if axis == "q" else axis): size for axis, size in found["sizes"].items()}
+    chosen = found["options"]
+    given = frozenset(name for name in ("D", "z", "dt_bias") if chosen[name])
+    return executed(**named, given=given, dt_softplus=chosen["dt_softplus"], known=tiles(found["tuned"]))

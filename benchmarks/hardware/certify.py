@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from flopscan.core.cost import Cost
 from hardware import certificate
 from hardware.kernels import COMPILED, KERNELS, cases
 
@@ -114,6 +115,18 @@ def assemble(options: argparse.Namespace) -> None:
 
 
 HEAD = ("kernel", "cases", "FLOPs: executed / counted", "exp and trig", "FLOPs: ideal / counted")
+INFORMED = ", its tiles known"
+
+
+def groups(made: dict[str, Any], each_case: bool) -> dict[str, list[tuple[certificate.Row, Cost | None]]]:
+    """Rows, each with the executed tier to show, by variant or by case; those with known tiles are apart."""
+    found: dict[str, list[tuple[certificate.Row, Cost | None]]] = {}
+    for row in certificate.rows(made):
+        name = row.case.title if each_case else f"{row.case.kernel}, {row.variant}"
+        found.setdefault(name, []).append((row, row.executed))
+        if row.informed is not None:
+            found.setdefault(name + INFORMED, []).append((row, row.informed))
+    return found
 
 
 def lines(paths: Sequence[Path], each_case: bool) -> Iterator[str]:
@@ -121,13 +134,10 @@ def lines(paths: Sequence[Path], each_case: bool) -> Iterator[str]:
     yield f"| {' | '.join(HEAD)} |"
     yield "|---|---|---|---|---|"
     for path in paths:
-        groups: dict[str, list[certificate.Row]] = {}
-        for row in certificate.rows(certificate.read(path)):
-            name = row.case.title if each_case else f"{row.case.kernel}, {row.variant}"
-            groups.setdefault(name, []).append(row)
-        for name, rows in groups.items():
-            ideal = [certificate.flops(row.ideal) / certificate.flops(row.counted) for row in rows if row.ideal]
-            spreads = [spread([row.ratio for row in rows]), spread([row.transcendental for row in rows]), spread(ideal)]
+        for name, rows in groups(certificate.read(path), each_case).items():
+            executed = [row.ratio(cost) for row, cost in rows]
+            functions = [row.transcendental(cost) for row, cost in rows]
+            spreads = map(spread, (executed, functions, [row.ratio(row.ideal) for row, _ in rows]))
             yield f"| {name} | {len(rows)} | {' | '.join(spreads)} |"
 
 

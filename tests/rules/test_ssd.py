@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import random
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +19,7 @@ from flopscan.core.tally import Num, Tally
 from flopscan.core.trace import Call, TensorSpec
 from flopscan.rules.ssd import ssd
 from flopscan.rules.ssd_backward import ssd_backward
-from flopscan.rules.ssd_kernel import PER_GROUP, PRODUCTS, Tiles, chunks, executed_backward, executed_forward
+from flopscan.rules.ssd_kernel import KERNELS, Tiles, executed_backward, executed_forward
 from proving import numbers, prove
 from rules.ssd_definition import recurrence
 from rules.ssd_tiles import Kernels
@@ -177,29 +175,19 @@ def test_five_flops_a_state_and_the_chunk_form_of_a_large_model() -> None:
     assert Fraction(2 * executed.fma, elements) == 10 + 3 * causal + 3 * scores + passing + back
 
 
-CERTIFICATES = sorted(Path(__file__).parents[2].glob("benchmarks/hardware/certificates/ssd-*.json"))
-
-
-@pytest.mark.parametrize("path", CERTIFICATES, ids=lambda path: path.stem)
-def test_the_products_of_every_kernel_are_those_that_a_gpu_counted(path: Path) -> None:
-    """Launch by launch, with the tiles that Triton chose for it."""
-    seen = set()
-    for case in json.loads(path.read_text())["cases"]:
-        sizes = case["sizes"]
-        tuned = {entry["kernel"]: entry for entry in case["tuned"]}
-        for launch in case["launches"]:
-            kernel, counters = launch["kernel"], launch["counters"]
-            if kernel not in PRODUCTS:
-                continue
-            seen.add(kernel)
-            sides = {k.removeprefix("BLOCK_SIZE_"): v for k, v in tuned[kernel].items() if k.startswith("BLOCK_SIZE_")}
-            inner = sides.get("K", sides.get("CS", 1))
-            tiles = Tiles(m=sides["M"], n=sides["N"], k=inner, least=None)
-            parts = chunks(sizes["l"], sizes["q"], sizes["p"], sizes["n"], tiles)
-            times = sizes["b"] * (sizes["g"] if kernel in PER_GROUP else sizes["h"])
-            counted = sum(value for name, value in counters.items() if "ops_path_tensor" in name)
-            assert counted == 2 * times * sum(PRODUCTS[kernel](chunk).fma * count for chunk, count in parts), kernel
-    assert seen == set(PRODUCTS)
+def test_every_kernel_cuts_by_its_own_tiles() -> None:
+    """With every kernel's tiles known those assumed do not matter; with one kernel's, only that kernel changes."""
+    known, assumed = TILES[0], TILES[1]
+    for seed, executed in itertools.product(range(4), (executed_forward, executed_backward)):
+        named = sizes(tiled(seed)[0])
+        everywhere = executed(**named, tiles=known)
+        assert executed(**named, tiles=assumed, known=dict.fromkeys(KERNELS, known)) == everywhere
+        steps = [executed(**named, tiles=assumed, known=dict.fromkeys(list(KERNELS)[:k], known)) for k in range(15)]
+        assert (steps[0], steps[-1]) == (executed(**named, tiles=assumed), everywhere)
+        changes = [after.fma - before.fma for before, after in itertools.pairwise(steps)]
+        for kernel, change in zip(KERNELS, changes, strict=True):
+            alone = executed(**named, tiles=assumed, known={kernel: known}).fma - steps[0].fma
+            assert alone == change
 
 
 def test_short_chunks_of_large_states_take_fewer_flops_than_the_recurrence() -> None:

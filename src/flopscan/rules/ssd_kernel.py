@@ -13,14 +13,18 @@ A grid of tiles covers the padded last chunk too; loops over its steps end at th
 it runs: assumed are 64 (less where the axis is shorter, never under 32) and inner steps of 32. Sides of 32 or 128 make
 M 32 or 128: at Q = 256, N = 128, G = 1 and a D of thousands, 6.3 or 7.0 instead of 6.5 BLDN forward. A tile wider than
 the channels or states of a head is padded to it, which Triton may choose all the same and which is not assumed.
-Left out: sums over the few programs that share a group, and idle lanes of tiles over heads.
-Given the tiles that Triton chose, the products of every kernel are these to the last digit on an H100 (counters in
-benchmarks/hardware). Source: mamba_ssm 2.3.2, ops/triton/ssd_{combined,chunk_state,state_passing,bmm,chunk_scan}.py.
+Left out: sums over the few programs that share a group, idle lanes of tiles over heads, the multiplication in a fast
+exponential, and what lanes that hold copies of a row or column repeat, exponentials most of all.
+Given the tiles that Triton chose (``known``), the products of every kernel are these to the last digit on an H100, all
+FLOPs forward within 1 % and backward within 2 %; with the tiles assumed, within 8 % and 10 % (tests/test_certificates.py
+over benchmarks/hardware).
+Source: mamba_ssm 2.3.2, ops/triton/ssd_{combined,chunk_state,state_passing,bmm,chunk_scan}.py.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flopscan.core.cost import Cost
@@ -88,13 +92,16 @@ def power(size: int) -> int:
 
 @dataclass(frozen=True)
 class Chunk:
-    """The sizes of the work on one chunk of ``limit`` steps, of ``q`` at most, with ``p`` channels and ``n`` states."""
+    """The work on one chunk of ``limit`` steps, of ``q`` at most, with ``p`` channels and ``n`` states a head."""
 
     q: int
     limit: int
     p: int
     n: int
     tiles: Tiles
+    given: frozenset[str] = frozenset()
+    dt_softplus: bool = False
+    recompute_output: bool = False
 
     @property
     def steps(self) -> int:
@@ -131,40 +138,53 @@ class Chunk:
         return sum(side * up(first + side, column) for first in self._starts())
 
 
+@dataclass(frozen=True)
+class Scan:
+    """A scan of ``l`` steps, and the tiles of its kernels: those that are known by name, and the others."""
+
+    b: int
+    l: int
+    h: int
+    g: int
+    work: Chunk
+    known: Mapping[str, Tiles]
+
+    def chunks(self, kernel: str) -> list[tuple[Chunk, int]]:
+        """The chunks as ``kernel`` cuts them, and how many there are of each: the full ones, and the last."""
+        work = replace(self.work, tiles=self.known.get(kernel, self.work.tiles))
+        full = (self.l - 1) // work.q
+        return [(work, full), (replace(work, limit=self.l - full * work.q), 1)]
+
+    def cost(self, kernel: str) -> Cost:
+        """One launch of ``kernel``: each chunk, for every head, or for every group of heads."""
+        of_chunk, heads = KERNELS[kernel], self.g if kernel in PER_GROUP else self.h
+        return sum((of_chunk(chunk) * (self.b * heads * times) for chunk, times in self.chunks(kernel)), Cost())
+
+
 def executed_forward(
     b: Any, l: Any, h: Any, p: Any, g: Any, n: Any, given: frozenset[str], chunk_size: int,
-    dt_softplus: bool = False, tiles: Tiles = Tiles(),
+    dt_softplus: bool = False, tiles: Tiles = Tiles(), known: Mapping[str, Tiles] | None = None,
 ) -> Cost:  # fmt: skip
     """The chunk form: per chunk and head its step sizes, states, their passing on and the outputs; per group C B^T."""
-    cost = Cost()
-    for chunk, times in chunks(l, chunk_size, p, n, tiles):
-        per_head = _step_sizes(chunk, given, dt_softplus) + _states(chunk) + _passed(chunk) + _outputs(chunk, given)
-        cost += (per_head * h + _scores(chunk) * g) * (b * times)
-    return cost
+    work = Chunk(chunk_size, chunk_size, p, n, tiles, given, dt_softplus)
+    scan = Scan(b, l, h, g, work, known or {})
+    return sum(map(scan.cost, (*AGAIN, "_chunk_scan_fwd_kernel")), Cost())
 
 
 def executed_backward(
-    b: Any, l: Any, h: Any, p: Any, g: Any, n: Any, given: frozenset[str], chunk_size: int,
-    dt_softplus: bool = False, recompute_output: bool = False, tiles: Tiles = Tiles(),
+    b: Any, l: Any, h: Any, p: Any, g: Any, n: Any, given: frozenset[str], chunk_size: int, dt_softplus: bool = False,
+    recompute_output: bool = False, tiles: Tiles = Tiles(), known: Mapping[str, Tiles] | None = None,
 ) -> Cost:  # fmt: skip
     """Step sizes, states and C B^T again, then one kernel for each gradient."""
-    cost = Cost()
-    for chunk, times in chunks(l, chunk_size, p, n, tiles):
-        per_head = _step_sizes(chunk, given, dt_softplus) + _states(chunk) + _passed(chunk) + _gradient_of_states(chunk)
-        per_head += _gradient_of_x(chunk, given) + _gradient_of_b(chunk) + _gradient_of_c(chunk)
-        per_head += _gradient_of_scores(chunk) + _gradient_of_decays(chunk) + _gradient_of_dt(chunk, given, dt_softplus)
-        if "z" in given:
-            per_head += _gradient_of_z(chunk, given, recompute_output)
-        per_group = _scores(chunk) + _masked(chunk) + _gradient_through_scores(chunk) * 2
-        cost += (per_head * h + per_group * g) * (b * times)
+    work = Chunk(chunk_size, chunk_size, p, n, tiles, given, dt_softplus, recompute_output)
+    scan = Scan(b, l, h, g, work, known or {})
+    gate = ("_chunk_scan_bwd_dz_kernel",) if "z" in given else ()
+    masked = sum(
+        (Cost(cmp=chunk.triangle * times) for chunk, times in scan.chunks("_chunk_scan_bwd_dcb_kernel")), Cost()
+    )
     handed_back = -(-l // chunk_size) - ("initial_states" not in given)
-    return cost + _passed_back(p, n) * (b * h * handed_back)
-
-
-def chunks(l: int, q: int, p: int, n: int, tiles: Tiles) -> list[tuple[Chunk, int]]:
-    """The chunks of ``l`` steps and how many there are of each: the full ones, and the last."""
-    full = (l - 1) // q
-    return [(Chunk(q, q, p, n, tiles), full), (Chunk(q, l - full * q, p, n, tiles), 1)]
+    cost = sum(map(scan.cost, (*AGAIN, *gate, *GRADIENTS)), Cost())
+    return cost + masked * (b * g) + _passed_back(p, n) * (b * h * handed_back)
 
 
 _SIGMOID = Cost(exp=1, add=1, div=1)
@@ -172,12 +192,12 @@ _SOFTPLUS = Cost(exp=2, add=1, cmp=1)
 _DECAY = Cost(add=1, cmp=1, exp=1)  # exp(min(difference, 0))
 
 
-def _step_sizes(chunk: Chunk, given: frozenset[str], dt_softplus: bool) -> Cost:
+def _step_sizes(chunk: Chunk) -> Cost:
     """_chunk_cumsum_fwd: dt, clamped and set to 0 past the end, and the running sum of dt A."""
     each = Cost(cmp=3, mul=1, add=1)
-    if "dt_bias" in given:
+    if "dt_bias" in chunk.given:
         each += Cost(add=1)
-    if dt_softplus:
+    if chunk.dt_softplus:
         each += _SOFTPLUS
     return each * power(chunk.q)
 
@@ -200,24 +220,24 @@ def _scores(chunk: Chunk) -> Cost:
     return Cost(fma=t.rows(chunk.q).size * t.columns(chunk.q).size * t.inner(chunk.n))
 
 
-def _outputs(chunk: Chunk, given: frozenset[str]) -> Cost:
+def _outputs(chunk: Chunk) -> Cost:
     """_chunk_scan_fwd: C times the state before, scaled; then the causal pairs, weighted by decay and dt, times x."""
     rows, p = chunk.tiles.rows(chunk.q), chunk.tiles.columns(chunk.p)
     each = Cost(mul=1, fma=chunk.tiles.states(chunk.n))
-    if "D" in given:
+    if "D" in chunk.given:
         each += Cost(mul=1, add=1)
-    if "z" in given:
+    if "z" in chunk.given:
         each += _SIGMOID + Cost(mul=2)
     pairs = (_DECAY + Cost(mul=2, cmp=1)) * p.tiles + Cost(fma=p.size)
     return each * (rows.size * p.size) + Cost(exp=rows.size * p.tiles) + pairs * chunk.before
 
 
-def _gradient_of_z(chunk: Chunk, given: frozenset[str], recompute_output: bool) -> Cost:
+def _gradient_of_z(chunk: Chunk) -> Cost:
     """_chunk_scan_bwd_dz: the gate's two gradients, D's, and if asked for the gated output again."""
     each = _SIGMOID + Cost(mul=6, add=2)
-    if "D" in given:
+    if "D" in chunk.given:
         each += Cost(mul=1, add=1)
-    if recompute_output:
+    if chunk.recompute_output:
         each += Cost(mul=2)
     return each * (chunk.tiles.rows(chunk.q).size * chunk.tiles.whole(chunk.p))
 
@@ -234,11 +254,11 @@ def _passed_back(p: int, n: int) -> Cost:
     return Cost(mul=1, add=1, fma=1) * (p * n) + Cost(exp=1, mul=1)
 
 
-def _gradient_of_x(chunk: Chunk, given: frozenset[str]) -> Cost:
+def _gradient_of_x(chunk: Chunk) -> Cost:
     """_chunk_scan_chunk_state_bwd_dx: B times the gradient of states, pairs times dy; then dx, and the sum for dt."""
     rows, p = chunk.tiles.rows(chunk.q), chunk.tiles.columns(chunk.p)
     each = Cost(mul=3, add=1, fma=chunk.tiles.states(chunk.n))
-    if "D" in given:
+    if "D" in chunk.given:
         each += Cost(mul=2, add=2)
     pairs = (_DECAY + Cost(mul=1, cmp=1)) * p.tiles + Cost(fma=p.size)
     return each * (rows.size * p.size) + _DECAY * (rows.size * p.tiles) + pairs * chunk.after
@@ -263,11 +283,6 @@ def _gradient_of_scores(chunk: Chunk) -> Cost:
     return (_DECAY + Cost(mul=2, add=1, fma=chunk.tiles.whole(chunk.p))) * chunk.triangle
 
 
-def _masked(chunk: Chunk) -> Cost:
-    """The causal mask of that sum, a group."""
-    return Cost(cmp=chunk.triangle)
-
-
 def _gradient_through_scores(chunk: Chunk) -> Cost:
     """_bmm_chunk_bwd, once for B and once for C: a product onto what the states gave."""
     rows, n = chunk.tiles.rows(chunk.q), chunk.tiles.columns(chunk.n)
@@ -283,27 +298,37 @@ def _gradient_of_decays(chunk: Chunk) -> Cost:
     return pairs * chunk.stripes + Cost(add=(chunk.tiles.rows(chunk.q).tiles + 3) * chunk.q)
 
 
-def _gradient_of_dt(chunk: Chunk, given: frozenset[str], dt_softplus: bool) -> Cost:
+def _gradient_of_dt(chunk: Chunk) -> Cost:
     """_chunk_cumsum_bwd: dt again, the slopes of its clamp and softplus, and the sums for A and the bias."""
     each = Cost(mul=2, add=2, cmp=7)
-    if "dt_bias" in given:
+    if "dt_bias" in chunk.given:
         each += Cost(add=2)
-    if dt_softplus:
+    if chunk.dt_softplus:
         each += _SOFTPLUS + _SIGMOID + Cost(mul=1, cmp=1)
     return each * power(chunk.q)
 
 
-# The products of each kernel, by its name: the terms above that a tensor core runs.
-PRODUCTS = {
-    "_bmm_chunk_fwd_kernel": _scores,
+# What each kernel does with a chunk, and for what it is launched: heads, or groups of them.
+KERNELS: dict[str, Callable[[Chunk], Cost]] = {
+    "_chunk_cumsum_fwd_kernel": _step_sizes,
     "_chunk_state_fwd_kernel": _states,
-    "_chunk_scan_fwd_kernel": lambda chunk: _outputs(chunk, frozenset()),
+    "_state_passing_fwd_kernel": _passed,
+    "_bmm_chunk_fwd_kernel": _scores,
+    "_chunk_scan_fwd_kernel": _outputs,
+    "_chunk_scan_bwd_dz_kernel": _gradient_of_z,
     "_chunk_scan_bwd_dstates_kernel": _gradient_of_states,
-    "_chunk_scan_chunk_state_bwd_dx_kernel": lambda chunk: _gradient_of_x(chunk, frozenset()),
+    "_chunk_scan_chunk_state_bwd_dx_kernel": _gradient_of_x,
     "_chunk_state_bwd_db_kernel": _gradient_of_b,
     "_chunk_scan_bwd_dc_kernel": _gradient_of_c,
     "_chunk_scan_bwd_dcb_kernel": _gradient_of_scores,
     "_bmm_chunk_bwd_kernel": _gradient_through_scores,
     "_chunk_scan_bwd_ddAcs_stable_kernel": _gradient_of_decays,
+    "_chunk_cumsum_bwd_kernel": _gradient_of_dt,
 }
 PER_GROUP = ("_bmm_chunk_fwd_kernel", "_bmm_chunk_bwd_kernel")
+AGAIN = ("_chunk_cumsum_fwd_kernel", "_chunk_state_fwd_kernel", "_state_passing_fwd_kernel", "_bmm_chunk_fwd_kernel")
+GRADIENTS = (
+    "_chunk_scan_bwd_dstates_kernel", "_chunk_scan_chunk_state_bwd_dx_kernel", "_chunk_state_bwd_db_kernel",
+    "_chunk_scan_bwd_dc_kernel", "_chunk_scan_bwd_dcb_kernel", "_bmm_chunk_bwd_kernel", "_bmm_chunk_bwd_kernel",
+    "_chunk_scan_bwd_ddAcs_stable_kernel", "_chunk_cumsum_bwd_kernel",
+)  # fmt: skip
