@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ import flopscan
 from flopscan.analysis import price_call
 from flopscan.capture.operators import plain
 from flopscan.core.cost import Cost
-from flopscan.core.tally import Array, Num, Tally, exp, fma
+from flopscan.core.tally import Array, Num, Tally, exp2, fma, special
 from flopscan.core.trace import Call, TensorSpec
 from flopscan.testing import check_rule
 from proving import numbers, prove
@@ -96,13 +98,26 @@ def test_an_unknown_activation_is_not_counted_and_says_why() -> None:
     assert "no formula for the activation 'gelu'" in priced.note
 
 
+reciprocal = special("div", lambda x: 1.0 / x)
+
+
+def fast_exp(x: Any) -> Any:
+    return exp2(x * math.log2(math.e))
+
+
+def add_lanes(values: list[Any], partner: Callable[[int, int], int], offset: int) -> list[Any]:
+    """One step of a sum over lanes: each adds what its partner has, if there is one."""
+    partners = [partner(lane, offset) for lane in range(len(values))]
+    return [v if p >= len(values) else v + values[p] for v, p in zip(values, partners, strict=True)]
+
+
 class Threads:
     """The kernels, thread by thread: ``steps`` a thread, ``block`` steps and ``wide`` channels a block of threads."""
 
     def __init__(self, operands: dict[str, Any], steps: int, block: int, wide: int) -> None:
         self.tally: Tally[str] = Tally()
         self.o = {k: numbers(v, self.tally) for k, v in operands.items()}
-        self.zero, self.steps = Num(0.0, self.tally), steps
+        self.zero, self.steps, self.block, self.last = Num(0.0, self.tally), steps, block, wide > 1
         (self.b, d, self.l), self.w = self.o["x"].shape, self.o["weight"].shape[1]
         self.channels, self.length = range(-(-d // wide) * wide), -(-self.l // block) * block
 
@@ -125,31 +140,61 @@ class Threads:
         for b, d, steps in self.threads():
             for i in steps:
                 y = self.before_silu(b, d, i)
-                out[b, d, i] = y / (1.0 + exp(-y)) if self.o.get("activation") else y
+                out[b, d, i] = y * reciprocal(1.0 + fast_exp(-y)) if self.o.get("activation") else y
         return out
 
-    def backward(self, again: int) -> dict[str, Any]:
-        """The gradients; a thread computes SiLU's input for ``again`` steps more than it has."""
-        dx, dweight, dbias, slopes = {}, {}, {}, {}
+    def slopes(self, again: int) -> dict[Any, Any]:
+        """The gradients before SiLU; a thread computes them for ``again`` steps more than it has."""
+        found = {}
         for b, d, steps in self.threads():
             for i in range(steps.start, steps.stop + again):
                 grad = self.load("grad", b, d, i)
                 if self.o.get("activation"):
                     y = self.before_silu(b, d, i)
-                    s = 1.0 / (1.0 + exp(-y))
-                    grad = grad * s * (1.0 + y * (1.0 - s))
-                slopes[b, d, i] = grad
+                    s = reciprocal(1.0 + fast_exp(-y))
+                    grad = grad * s * fma(y, 1.0 - s, 1.0)
+                found[b, d, i] = grad
+        return found
+
+    def backward(self, again: int) -> dict[str, Any]:
+        """The gradients. A thread where steps are neighbours goes on with its sums in the next block of steps."""
+        dx, slopes = {}, self.slopes(again)
+        own: dict[Any, list[dict[int, Any]]] = {}
         for b, d, steps in self.threads():
+            block, thread = divmod(steps.start, self.block)
+            place = (b, d, block if self.last else 0)
+            blank = [dict.fromkeys(range(0, self.block, self.steps), self.zero) for _ in range(self.w + 1)]
+            sums = own.setdefault(place, blank)
             for i in steps:
-                if "bias" in self.o:
-                    dbias[d] = dbias.get(d, self.zero) + slopes[b, d, i]
+                if "bias" in self.o or not self.last:
+                    sums[self.w][thread] = sums[self.w][thread] + slopes[b, d, i]
                 dx[b, d, i] = self.zero
                 for k in range(self.w):
                     later = slopes.get((b, d, i + self.w - 1 - k), self.zero)
                     dx[b, d, i] = fma(self.load("weight", d, k), later, dx[b, d, i])
                     x = self.load("x", b, d, i - self.w + 1 + k)
-                    dweight[d, k] = fma(x, slopes[b, d, i], dweight.get((d, k), self.zero))
-        return {"x": dx, "weight": dweight, "bias": dbias}
+                    sums[k][thread] = fma(x, slopes[b, d, i], sums[k][thread])
+        return {"x": dx, **self.in_memory(own)}
+
+    def in_memory(self, own: dict[Any, list[dict[int, Any]]]) -> dict[str, dict[Any, float]]:
+        """What the blocks' sums come to: the memory adds these, so the tally does not."""
+        found: dict[Any, float] = defaultdict(float)
+        for (_, d, _), sums in own.items():
+            for k, threads in enumerate(sums if "bias" in self.o else sums[: self.w]):
+                found[d, k] += float(self.over_block(list(threads.values())))
+        return {"weight": found, "bias": {d: v for (d, k), v in found.items() if k == self.w}}
+
+    def over_block(self, values: list[Any]) -> Any:
+        """All threads of a channel exchange their sums; or warps shuffle down, and a thread adds up the warps."""
+        if self.last:
+            for step in reversed(range(len(values).bit_length() - 1)):
+                values = add_lanes(values, lambda lane, offset: lane ^ offset, 1 << step)
+            return values[-1]
+        warps = [values[first : first + 32] for first in range(0, len(values), 32)]
+        for step in range(5):
+            warps = [add_lanes(warp, lambda lane, offset: lane + offset, 1 << step) for warp in warps]
+        first, *others = (warp[0] for warp in warps)
+        return sum(others, first)
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
