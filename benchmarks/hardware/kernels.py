@@ -180,9 +180,17 @@ def _update_operands(s: Mapping[str, int], dtype: str, chosen: Mapping[str, Any]
 
 
 def _updates() -> Iterator[tuple[dict[str, int], str, dict[str, Any]]]:
+    flat, heads = {"b": 8, "h": 0, "d": 1536, "n": 16, "g": 1}, {"b": 8, "h": 24, "d": 64, "n": 128, "g": 1}
     for z in (False, True):
-        yield {"b": 8, "h": 0, "d": 1536, "n": 16, "g": 1}, "float32", {"z": z}
-        yield {"b": 8, "h": 24, "d": 64, "n": 128, "g": 1}, "float32", {"z": z}
+        yield flat, "float32", {"z": z}
+        yield heads, "float32", {"z": z}
+    for n in (1, 2, 8, 32, 64, 256):
+        yield {**flat, "n": n}, "float32", {"z": False}
+    for n in (16, 64, 256):
+        yield {**heads, "n": n, "g": 8}, "float32", {"z": False}
+    yield {**flat, "d": 100, "n": 12}, "float32", {"z": False}
+    for sizes in (flat, heads):
+        yield sizes, "bfloat16", {"z": True}
 
 
 # The gated norm of Mamba-2, in Triton

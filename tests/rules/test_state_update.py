@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -93,55 +94,68 @@ class Program:
         self.o, self.tied, self.zero = o, tied, zero
         self.b, self.h, self.first = at
         self.g = self.h * o["B"].shape[1] // o["x"].shape[1]
-        self.lanes, self.block, self.threads = power(o["A"].shape[-1]), block, 128
-        self.items = max(1, block * self.lanes // self.threads)
+        n = o["A"].shape[-1]
+        self.lanes, self.items, self.block, self.threads = power(n), 1 if n % 16 else 4, block, 128
+        self.rounds = range(max(1, block * self.lanes // (self.threads * self.items)))
 
     def load(self, name: str, *index: int) -> Any:
         array: Array = self.o[name]
         return array[index] if all(i < s for i, s in zip(index, array.shape, strict=True)) else self.zero
 
     def size(self, i: int) -> Any:
-        i = 0 if self.tied else i
         dt = self.load("dt", self.b, self.h, i)
         dt = dt + self.load("dt_bias", self.h, i) if "dt_bias" in self.o else dt
         return select(dt <= 20.0, log_of(fast_exp(dt) + 1.0), dt) if self.o["dt_softplus"] else dt
 
-    def place(self, thread: int) -> tuple[int, range]:
-        """The channel of a thread, and its states; threads that are left over hold copies."""
-        i, k = divmod(thread * self.items % (self.block * self.lanes), self.lanes)
+    def place(self, thread: int, turn: int) -> tuple[int, range]:
+        """One of the channels of a thread, and its states; threads that are left over hold copies."""
+        flat = (turn * self.threads + thread) * self.items % (self.block * self.lanes)
+        i, k = divmod(flat, self.lanes)
         return self.first + i, range(k, k + self.items)
 
-    def sums(self) -> list[Any]:
-        """Of each thread: its states times C, added up."""
-        sizes = [self.size(self.place(t)[0]) for t in range(self.threads)]
-        shared = {}
-        if self.tied:
-            for t, dt in enumerate(sizes):
-                shared[t % self.lanes] = self.load("B", self.b, self.g, t % self.lanes) * dt
-        found = []
-        for t, dt in enumerate(sizes):
-            i, states = self.place(t)
-            decay = fast_exp(self.load("A", self.h, 0, 0) * dt) if self.tied else None
+    def factors(self) -> Iterator[tuple[int, int, dict[int, tuple[Any, Any]]]]:
+        """Of each thread and channel: of each of its states the decay and dt B."""
+        for t in range(self.threads):
+            if self.tied:
+                dt = self.size(0)
+                decay = fast_exp(self.load("A", self.h, 0, 0) * dt)
+                same = {k: (decay, self.load("B", self.b, self.g, k) * dt) for k in self.place(t, 0)[1]}
+            for turn in self.rounds:
+                i, states = self.place(t, turn)
+                if not self.tied:
+                    dt = self.size(i)
+                    decays = {k: fast_exp(self.load("A", self.h, i, k) * dt) for k in states}
+                    same = {k: (decays[k], self.load("B", self.b, self.g, k) * dt) for k in states}
+                yield t, turn, same
+
+    def sums(self) -> tuple[dict[Any, Any], dict[Any, Any]]:
+        """Of each thread and channel: its states times C, added up, and the factors of the last product."""
+        found, last = {}, {}
+        for t, turn, same in self.factors():
+            i, states = self.place(t, turn)
             y: Any = None
             for k in states:
-                a = fast_exp(self.load("A", self.h, i, k) * dt) if decay is None else decay
-                dB = shared[k] if self.tied else self.load("B", self.b, self.g, k) * dt
+                decay, dB = same[k]
                 drive = dB * self.load("x", self.b, self.h, i)
-                state = fma(self.load("state", self.b, self.h, i, k), a, drive)
+                state = fma(self.load("state", self.b, self.h, i, k), decay, drive)
                 C = self.load("C", self.b, self.g, k)
                 y = state * C if y is None else fma(state, C, y)
-            found.append(y)
-        return found
+                last[t, turn] = state, C
+            found[t, turn] = y
+        return found, last
 
     def run(self) -> dict[Any, Any]:
         """The outputs: threads of a channel exchange their sums, and each of them goes on with the total."""
-        values, offset = self.sums(), 1
+        values, factors = self.sums()
+        offset = 1
         while offset * self.items < self.lanes:
-            values = [y + values[t ^ offset] for t, y in enumerate(values)]
+            others = {(t, turn): values[t ^ offset, turn] for t, turn in values}
+            fused = self.items == 1 and offset == 1
+            values = {at: fma(*factors[at], others[at]) if fused else y + others[at] for at, y in values.items()}
             offset *= 2
         out = {}
-        for t, y in enumerate(values):
-            i, _ = self.place(t)
+        for (t, turn), y in values.items():
+            i, _ = self.place(t, turn)
             y = fma(self.load("x", self.b, self.h, i), self.load("D", self.h, i), y) if "D" in self.o else y
             if "z" in self.o:
                 z = self.load("z", self.b, self.h, i)

@@ -14,7 +14,7 @@ from flopscan.core.cost import Cost
 from flopscan.core.rule import moved
 from flopscan.core.seam import Operands, Outputs, Seam
 from flopscan.core.tally import Array, exp, fma
-from flopscan.core.trace import Call, TensorSpec
+from flopscan.core.trace import Call, TensorSpec, itemsize
 from flopscan.rules import rule, seam
 from flopscan.rules.ssd import gated, softplus
 from flopscan.rules.ssd_kernel import power, up
@@ -96,34 +96,47 @@ def update(
     return y, S
 
 
-def executed(b: Any, h: Any, p: Any, n: Any, given: frozenset[str], tied: bool, dt_softplus: bool = False) -> Cost:
+def executed(
+    b: Any, h: Any, p: Any, n: Any, given: frozenset[str], tied: bool, call: Call, dt_softplus: bool = False
+) -> Cost:
     """What the threads of `_selective_scan_update_kernel` run: 128 of them on a block of channels, 256 over 128 states.
 
-    States are padded to N, a power of two. A thread has I = max(1, block N / threads) states of one channel, so N / I
-    threads share it, and each of them does all that is done once a channel: the bias 1 add; softplus an exp2, 11
-    multiply-adds, 2 add and 2 mul, since its log is a polynomial; D x 1 multiply-add; the gate 2 add, 4 mul, an exp2
-    and a reciprocal. Each state: dt A log2(e) 2 mul, exp2, dt B and (dt B) x 2 mul, the update 1 multiply-add, and onto
-    the first of a thread's products with C (1 mul) the others, I-1 multiply-adds; then log2(N / I) add between threads.
-    Where A, dt and its bias are one number a head, expanded, the decay and dt B are made once a thread.
+    States are padded to N, a power of two. A thread has I states of a channel, 4 where n divides by 16 (then Triton
+    loads as many at once) and else one, of max(1, block N / (threads I)) channels. N / I threads share a channel, and
+    each does all that is done once a channel: the bias 1 add; softplus an exp2, 11 multiply-adds, 2 add and 2 mul, its
+    log being a polynomial; D x 1 multiply-add; the gate 2 add, 4 mul, an exp2 and a reciprocal. Each state: dt A
+    log2(e) 2 mul, exp2, dt B and (dt B) x 2 mul, the update 1 multiply-add, and onto the first of a thread's products
+    with C (1 mul) the others, I-1 multiply-adds. Threads then exchange sums log2(N / I) times, each an add; where I = 1
+    the first is fused with the product.
+    Where A, dt and its bias are one number a head, expanded, dt and the decay are made once a thread, and dt B once for
+    each of its states, or once in all where N covers the threads and B is not of 16 bits.
 
-    FLOPs and exponentials are exact on an H100 in float32 with 16 states, and with 128 of heads (benchmarks/hardware).
+    FLOPs and exponentials are exact on an H100 (benchmarks/hardware: 1 to 256 states, not expanded and expanded).
     """
     block, threads = next((size, threads) for most, size, threads in _BLOCKS if n <= most)
-    lanes = power(n)
-    items = max(1, block * lanes // threads)
-    between = (lanes // items).bit_length() - 1
-    decay = Cost(mul=2, exp=1)
-    each = Cost(mul=1, fma=2 * items - 1, add=between)
-    each += decay + Cost(mul=1 + items) if tied else (decay + Cost(mul=2)) * items
-    if "dt_bias" in given:
-        each += Cost(add=1)
-    if dt_softplus:
-        each += Cost(exp=1, fma=11, add=2, mul=2, cmp=1)
-    if "D" in given:
-        each += Cost(fma=1)
-    if "z" in given:
-        each += Cost(exp=1, div=1, add=2, mul=4)
-    return each * (b * h * (up(p, block) // block) * threads)
+    lanes, items = power(n), 1 if n % 16 else 4
+    exchanges, channels = (lanes // items).bit_length() - 1, max(1, block * lanes // (threads * items))
+    fused = int(items == 1 and exchanges > 0)
+    step, decay = _step(given, dt_softplus), Cost(mul=2, exp=1)
+    channel = Cost(mul=1 + items, fma=2 * items - 1 + fused, add=exchanges - fused) + _end(given)
+    if tied:
+        once = Cost(mul=1 if lanes >= threads and itemsize(call["B"].dtype) == 4 else items)
+        thread = step + decay + once + channel * channels
+    else:
+        thread = (step + (decay + Cost(mul=1)) * items + channel) * channels
+    return thread * (b * h * (up(p, block) // block) * threads)
+
+
+def _step(given: frozenset[str], dt_softplus: bool) -> Cost:
+    """What makes dt."""
+    cost = Cost(exp=1, fma=11, add=2, mul=2, cmp=1) if dt_softplus else Cost()
+    return cost + Cost(add=1) if "dt_bias" in given else cost
+
+
+def _end(given: frozenset[str]) -> Cost:
+    """D x, and the gate."""
+    cost = Cost(exp=1, div=1, add=2, mul=4) if "z" in given else Cost()
+    return cost + Cost(fma=1) if "D" in given else cost
 
 
 # By the number of states: the channels that a program takes, and its threads.
