@@ -19,13 +19,15 @@ Parts = Callable[[Call], tuple[Call, ...]]
 class Composite:
     """The price of a fused function: the sum over the calls that ``parts`` takes it apart into.
 
-    ``parts`` raises ContractError for operands that do not fit together. ``reference`` and ``example`` prove it as
-    they prove a rule.
+    ``parts`` raises ContractError for operands that do not fit together. ``runs`` are the calls that the implementation
+    makes, where it makes others: what it computes again stands in the executed tier alone. ``reference`` and
+    ``example`` prove the parts as they prove a rule.
     """
 
     ops: tuple[str, ...]
     parts: Parts
     registry: Registry
+    runs: Parts | None = None
     reference: Callable[..., Any] | None = None
     example: Callable[..., Any] | None = None
     source: str = ""
@@ -38,19 +40,24 @@ class Composite:
     def price(self, call: Call) -> Price:
         """The sum of the parts' prices; a part without one leaves the whole uncounted, with its reason."""
         try:
-            parts = self.parts(call)
+            ideal, _, notes = self._sum(self.parts(call))
+            _, executed, more = self._sum((self.runs or self.parts)(call))
         except ContractError as error:
             return Price(None, note=str(error))
+        return Price(ideal, None if executed == ideal else executed, "; ".join(dict.fromkeys([*notes, *more])))
+
+    def _sum(self, parts: tuple[Call, ...]) -> tuple[Cost, Cost, list[str]]:
+        """The ideal and executed costs of ``parts``, and their notes. Raises ContractError for one without a price."""
         ideal, executed, notes = Cost(), Cost(), []
         for part in parts:
             rule = self.registry.find(part.op)
-            price = rule.price(part) if rule is not None else Price(None, note=f"{part.op} has no rule")
+            price = rule.price(part) if rule is not None else Price(None, note="no rule")
             if price.ideal is None:
-                return Price(None, note=f"{part.op}: {price.note}")
+                raise ContractError(f"{part.op}: {price.note}")
             ideal += price.ideal
             executed += price.executed or price.ideal
             notes += [price.note] if price.note else []
-        return Price(ideal, None if executed == ideal else executed, "; ".join(dict.fromkeys(notes)))
+        return ideal, executed, notes
 
 
 def declare(registry: Registry, *ops: str, **options: Any) -> Callable[[Parts], Parts]:

@@ -106,16 +106,20 @@ class Block:
         """The product that makes dt: d r, r bl."""
         return _product(self.spec(self.d, self.r), self.spec(self.r, self.b * self.l))
 
-    def norms(self, *names: str) -> list[Call]:
-        """The norms of B, C and dt that there are weights for."""
+    def norms(self, *names: str, backward: bool = False) -> list[Call]:
+        """The norms of B, C and dt that there are weights for, or their gradients."""
         rows = self.b * self.l
         found = []
         for name in names:
             weight: TensorSpec | None = self.call.get(name)
             if weight is not None:
-                x = self.spec(rows, *weight.shape)
+                x, rstd = self.spec(rows, *weight.shape), TensorSpec((rows,))
                 operands = {"x": x, "weight": weight, "is_rms_norm": True}
-                found.append(_call("flopscan::residual_norm", operands, x, TensorSpec((rows,))))
+                if backward:
+                    operands = {"grad": x, **operands, "rstd": rstd}
+                    found.append(_call("flopscan::residual_norm_backward", operands, x, weight))
+                else:
+                    found.append(_call("flopscan::residual_norm", operands, x, rstd))
         return found
 
 
@@ -161,24 +165,38 @@ def forward(call: Call) -> tuple[Call, ...]:
     return tuple(parts)
 
 
-@composite(BACKWARD, reference=block_backward)
-def backward(call: Call) -> tuple[Call, ...]:
-    """The gradients; ``checkpoint_lvl`` 1, the default, first makes the convolution and dt again.
+def runs_backward(call: Call) -> tuple[Call, ...]:
+    """What the package runs: ``checkpoint_lvl`` 1, the default, first makes the convolution and dt again.
 
-    As the package has it, the norms of dt, B and C run again at that level (B's and C's on what is already normalized)
-    and none of them is differentiated. The gradient of out_proj_bias is a sum over steps: the package's own is one
-    number, which autograd refuses.
+    At that level the norms run again (B's and C's on what is already normalized), and none of them is differentiated.
+    The outputs of two scans are added again. The gradient of out_proj_bias is a sum over steps: the package's own is
+    one number, which autograd refuses.
     """
     k = Block.of(call)
-    rows, parts = k.b * k.l, []
+    again: list[Call] = []
     if call.get("checkpoint_lvl", 1) == 1:
-        parts += [k.convolution(), k.steps(), *k.norms("dt_rms_weight", "b_rms_weight", "c_rms_weight")]
+        again += [k.convolution(), k.steps(), *k.norms("dt_rms_weight", "b_rms_weight", "c_rms_weight")]
+    if k.given("A_b") and k.given("out_proj_weight"):
+        again.append(_added(k.channels, k.channels))
+    return (*again, *_gradients(k))
+
+
+@composite(BACKWARD, runs=runs_backward, reference=block_backward)
+def backward(call: Call) -> tuple[Call, ...]:
+    """The gradients of what forward does, last to first, of what it kept: nothing is computed again."""
+    k = Block.of(call)
+    return (*k.norms("dt_rms_weight", "b_rms_weight", "c_rms_weight", backward=True), *_gradients(k))
+
+
+def _gradients(k: Block) -> list[Call]:
+    """The gradients without those of norms: out_proj, the scans and their sum, the biases, dt_proj, x_proj, conv."""
+    call, rows, parts = k.call, k.b * k.l, list[Call]()
     if k.given("out_proj_weight"):
         parts.append(_product(k.spec(k.d, k.m), k.spec(k.m, rows)))
     parts += k.scans(backward=True)
     if k.given("A_b"):
-        both = [k.channels, k.channels, k.states("B"), k.states("C"), call.get("D"), call.get("delta_bias")]
-        parts += [_added(x, x) for x in (*both, k.channels, k.channels) if x is not None]
+        both = [k.channels, k.channels, k.channels, k.states("B"), k.states("C"), call.get("D"), call.get("delta_bias")]
+        parts += [_added(x, x) for x in both if x is not None]
     if k.given("out_proj_weight"):
         parts.append(_product(k.spec(1, k.m, rows), k.spec(1, rows, k.d)))
         parts += [_sum(k.spec(rows, k.m))] if k.given("out_proj_bias") else []
@@ -186,14 +204,14 @@ def backward(call: Call) -> tuple[Call, ...]:
         if k.given(f"{name}_proj_bias") and not k.given(name):
             parts.append(_sum(k.spec(rows, k.s)))
     into = k.spec(k.d, rows)
-    return (
+    return [
         *parts,
         _product(k.spec(1, k.d, rows), k.spec(1, rows, k.r)),
         _product(k.spec(1, rows, k.d), k.spec(1, k.d, k.r)),
         _product(k.spec(1, k.f, rows), k.spec(1, rows, k.d)),
         Call("aten::addmm", {"self": into, "mat1": k.spec(k.d, k.f), "mat2": k.spec(k.f, rows)}, (into,)),
         k.convolution(backward=True),
-    )
+    ]
 
 
 def _own(bound: Operands) -> Operands:
@@ -229,6 +247,6 @@ for _name, _signature, _version in (
             operands=_own,
             version=_version,
             parts=forward,
-            backward_parts=backward,
+            backward_parts=runs_backward,
         )
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from flopscan.core.tally import Array, Num, dot, total
+from flopscan.core.tally import Array, Num, dot, rsqrt, total
 from flopscan.rules import REGISTRY
 
 Maybe = Array | None
@@ -81,10 +81,35 @@ def normalized(x: Array, weight: Maybe) -> Array:
     """The root-mean-square norm over the features of each step, which are the second axis from the right."""
     if weight is None:
         return x
+    y = reference("residual_norm")(by_rows(x), weight, is_rms_norm=True)[0]
+    return of_rows(y, x.shape)
+
+
+def by_rows(x: Array) -> Array:
+    """b l rows of the features, which are the second axis from the right."""
     m, l = x.shape[-2:]
-    rows = Array.make((x.shape[0] * l, m), lambda row, f: x.data[(row // l * m + f) * l + row % l])
-    y = reference("residual_norm")(rows, weight, is_rms_norm=True)[0]
-    return Array(x.shape, [y[i * l + t, f] for i in range(x.shape[0]) for f in range(m) for t in range(l)])
+    return Array.make((x.shape[0] * l, m), lambda row, f: x.data[(row // l * m + f) * l + row % l])
+
+
+def of_rows(rows: Array, shape: tuple[int, ...]) -> Array:
+    """The inverse of `by_rows`."""
+    m, l = shape[-2:]
+    return Array(shape, [rows[i * l + t, f] for i in range(shape[0]) for f in range(m) for t in range(l)])
+
+
+def through_norm(grad: Array, x: Array, weight: Maybe) -> tuple[Array, Maybe]:
+    """The gradients of what `normalized` takes, from the kept scale of each row; of x as it is without a norm."""
+    if weight is None:
+        return grad, None
+    rows = by_rows(x)
+    rstd = kept(_scales, rows)
+    found = reference("residual_norm_backward")(by_rows(grad), rows, weight, rstd)
+    return of_rows(found[0], x.shape), found[1]
+
+
+def _scales(rows: Array) -> Array:
+    """One over the root mean square of each row, as the forward kept it."""
+    return Array((rows.shape[0],), [rsqrt(total(x * x for x in row.data) / rows.shape[1] + 1e-6) for row in rows])
 
 
 def scanned(
@@ -164,50 +189,54 @@ def block_backward(
     B_proj_bias: Maybe = None,
     C_proj_bias: Maybe = None,
     delta_softplus: bool = True,
-    checkpoint_lvl: int = 1,
+    b_rms_weight: Maybe = None,
+    c_rms_weight: Maybe = None,
+    dt_rms_weight: Maybe = None,
 ) -> tuple[Any, ...]:
-    """The gradients of all operands in this order, xz first; those of norms the package does not have."""
-    keep_b, keep_c, r, z = B, C, delta_proj_weight.shape[1], half(xz, 1)
+    """The gradients of all operands in this order, xz first, from what the forward kept."""
+    r, z, n = delta_proj_weight.shape[1], half(xz, 1), A.shape[1]
     u = kept(convolved, xz, conv1d_weight, conv1d_bias)
     x_dbl = kept(projected, u, x_proj_weight)
-    delta = kept(projected, features(x_dbl, 0, r), delta_proj_weight)
-    B = kept(with_states, x_dbl, r, A, B_proj_bias) if B is None else B
-    C = kept(with_states, x_dbl, x_dbl.shape[1] - A.shape[1], A, C_proj_bias) if C is None else C
-    y, back = kept(scanned, u, delta, A, A_b, B, C, D, z, delta_bias, delta_softplus)
-    if checkpoint_lvl == 1:
-        u = convolved(xz, conv1d_weight, conv1d_bias)
-        delta = projected(features(x_dbl, 0, r), delta_proj_weight)
+    raw_delta = kept(projected, features(x_dbl, 0, r), delta_proj_weight)
+    raw_B = kept(with_states, x_dbl, r, A, B_proj_bias) if B is None else B
+    raw_C = kept(with_states, x_dbl, x_dbl.shape[1] - n, A, C_proj_bias) if C is None else C
+    norms = ((raw_delta, dt_rms_weight), (raw_B, b_rms_weight), (raw_C, c_rms_weight))
+    operands = (*(kept(normalized, *norm) for norm in norms), D, z, delta_bias, delta_softplus)
+    delta, *rest = operands
     dy = grad if out_proj_weight is None else _through_rows(grad, out_proj_weight)
-    du, ddelta, dA, dA_b, dB, dC, dD, dz, dbias = _scanned_backward(
-        dy, u, delta, A, A_b, B, C, D, z, delta_bias, delta_softplus
+    du, ddelta, dA, dA_b, dB, dC, dD, dz, dbias = _scanned_backward(dy, u, delta, A, A_b, *rest)
+    dout, dout_bias = None, None if out_proj_bias is None else _column_sums(_rows(grad))
+    if out_proj_weight is not None:
+        dout = _outer(_rows(grad), kept(_both, u, delta, A, A_b, *rest))
+    (ddelta, ddt_norm), (dB, dB_norm), (dC, dC_norm) = (
+        through_norm(gradient, *norm) for gradient, norm in zip((ddelta, dB, dC), norms, strict=True)
     )
-    y = y if back is None else added(y, back)
-    dout = None if out_proj_weight is None else _outer(_rows(grad), y)
-    dout_bias = None if out_proj_bias is None else _column_sums(_rows(grad))
+    own = [dx.reshape(dx.shape[0], *dx.shape[2:]) for dx, given in ((dB, B), (dC, C)) if given is None]
     dB_bias, dC_bias = (
         None if bias is None or given is not None else _column_sums(dx.reshape(dx.shape[0], *dx.shape[2:]))
-        for bias, given, dx in ((B_proj_bias, keep_b, dB), (C_proj_bias, keep_c, dC))
+        for bias, given, dx in ((B_proj_bias, B, dB), (C_proj_bias, C, dC))
     )
     ddelta_proj = _outer(ddelta, features(x_dbl, 0, r))
-    parts = [_transposed(ddelta, delta_proj_weight)]
-    parts += [dx.reshape(dx.shape[0], *dx.shape[2:]) for dx, given in ((dB, keep_b), (dC, keep_c)) if given is None]
-    dx_dbl = _stacked(parts)
+    dx_dbl = _stacked([_transposed(ddelta, delta_proj_weight), *own])
     dx_proj = _outer(dx_dbl, u)
+    columns = Array.make(x_proj_weight.shape[::-1], lambda c, f: x_proj_weight[f, c])
     du = Array.make(du.shape, lambda i, c, t: dot(
-        (x_proj_weight[f, c] for f in range(x_proj_weight.shape[0])), (dx_dbl[i, f, t] for f in range(dx_dbl.shape[1])),
-        du[i, c, t],
+        columns[c], (dx_dbl[i, f, t] for f in range(dx_dbl.shape[1])), du[i, c, t]
     ))  # fmt: skip
-    dx, dconv, dconv_bias, _ = reference("causal_conv1d_backward")(
-        du,
-        half(xz, 0),
-        conv1d_weight.reshape(conv1d_weight.shape[0], conv1d_weight.shape[2]),
-        conv1d_bias,
-        activation="silu",
-    )
+    taps = conv1d_weight.reshape(conv1d_weight.shape[0], conv1d_weight.shape[2])
+    convolution = reference("causal_conv1d_backward")
+    dx, dconv, dconv_bias, _ = convolution(du, half(xz, 0), taps, conv1d_bias, activation="silu")
     return (
         _stacked([dx, dz]), dconv.reshape(*conv1d_weight.shape), dx_proj, ddelta_proj, dA, dconv_bias, dout, dout_bias,
-        dA_b, None if keep_b is None else dB, None if keep_c is None else dC, dD, dbias, dB_bias, dC_bias,
+        dA_b, None if B is None else dB, None if C is None else dC, dD, dbias, dB_bias, dC_bias, dB_norm, dC_norm,
+        ddt_norm,
     )  # fmt: skip
+
+
+def _both(*operands: Any) -> Array:
+    """The output of the scan, or the sum of two."""
+    there, back = scanned(*operands)
+    return there if back is None else added(there, back)
 
 
 def _scanned_backward(

@@ -78,8 +78,8 @@ class Block:
             "flopscan::causal_conv1d_backward", {"grad": x, **operands}, x, operands["weight"], operands["bias"]
         )
 
-    def scan(self, *, backward: bool = False) -> Call:
-        """The scan, with z where no norm takes it, or its gradients."""
+    def scan(self, *, backward: bool = False, again: bool = False) -> Call:
+        """The scan, with z where no norm takes it, or its gradients, with the output ``again`` if z is there."""
         call, x = self.call, self.spec(self.b, self.l, self.h, self.p)
         states = self.spec(self.b, self.l, self.g, self.n)
         operands = {
@@ -90,21 +90,22 @@ class Block:
         }  # fmt: skip
         if not backward:
             return _call("flopscan::ssd", operands, x)
-        operands["recompute_output"] = True if operands["z"] and self.given("outproj_weight") else None
+        operands["recompute_output"] = (again and operands["z"] is not None) or None
         tensors = [v for v in operands.values() if isinstance(v, TensorSpec) and v.is_float]
         return _call("flopscan::ssd_backward", {"grad": x, **operands}, *tensors)
 
-    def beside(self, *, backward: bool = False) -> list[Call]:
-        """The gated unit beside the scan, if there is one."""
+    def beside(self, *, backward: bool = False, again: bool = False) -> list[Call]:
+        """The gated unit beside the scan, if there is one, or its gradient, with the output ``again``."""
         if not self.k:
             return []
         xy, out = self.spec(self.b, self.l, 2 * self.k), self.spec(self.b, self.l, self.k)
         if not backward:
             return [_call("flopscan::swiglu", {"xy": xy}, out)]
-        return [_call("flopscan::swiglu_backward", {"grad": out, "xy": xy, "recompute_output": True}, xy, out)]
+        operands = {"grad": out, "xy": xy, "recompute_output": again or None}
+        return [_call("flopscan::swiglu_backward", operands, xy, out if again else None)]
 
-    def norm(self, *, backward: bool = False) -> list[Call]:
-        """The norm of each group's channels, gated by z, if there is one."""
+    def norm(self, *, backward: bool = False, again: bool = False) -> list[Call]:
+        """The norm of each group's channels, gated by z, if there is one, or its gradients, the output ``again``."""
         if not self.given("rmsnorm_weight"):
             return []
         rows = self.b * self.l
@@ -116,8 +117,7 @@ class Block:
         rstd = TensorSpec((rows * self.g,))
         if not backward:
             return [_call("flopscan::gated_rms_norm", operands, x, rstd)]
-        again = True if self.given("outproj_weight") else None
-        operands = {"grad": x, **operands, "rstd": rstd, "recompute_output": again}
+        operands = {"grad": x, **operands, "rstd": rstd, "recompute_output": again or None}
         return [_call("flopscan::gated_rms_norm_backward", operands, x, weight, x, x if again else None)]
 
 
@@ -141,25 +141,36 @@ def forward(call: Call) -> tuple[Call, ...]:
     return tuple(parts)
 
 
-@composite(BACKWARD, reference=split_backward)
-def backward(call: Call) -> tuple[Call, ...]:
-    """The convolution again, and the gradients; with out_proj also its operand again.
+def runs_backward(call: Call) -> tuple[Call, ...]:
+    """What the package runs: the convolution again, and with out_proj its operand again.
 
     Beside a gated unit the package needs a norm and out_proj here: without out_proj it raises, without a norm its
     gradient of out_proj lacks the unit's columns, which autograd refuses. What it should have been is counted.
     """
     k = Block.of(call)
-    rows, inner = k.b * k.l, k.k + k.h * k.p
-    grad, parts = k.spec(rows, k.m), [k.convolution()]
+    return (k.convolution(), *_gradients(k, again=k.given("outproj_weight")))
+
+
+@composite(BACKWARD, runs=runs_backward, reference=split_backward)
+def backward(call: Call) -> tuple[Call, ...]:
+    """The gradients of what forward does, last to first, of what it kept: nothing is computed again."""
+    return tuple(_gradients(Block.of(call), again=False))
+
+
+def _gradients(k: Block, *, again: bool) -> list[Call]:
+    """Those of out_proj's operand, the gated unit, the norm, the scan, out_proj and its bias, and the convolution."""
+    rows, inner, parts = k.b * k.l, k.k + k.h * k.p, list[Call]()
+    grad = k.spec(rows, k.m)
     if k.given("outproj_weight"):
         parts.append(_call("aten::mm", {"self": grad, "mat2": k.spec(k.m, inner)}, k.spec(rows, inner)))
-    parts += [*k.beside(backward=True), *k.norm(backward=True), k.scan(backward=True)]
+    parts += [*k.beside(backward=True, again=again), *k.norm(backward=True, again=again)]
+    parts.append(k.scan(backward=True, again=again))
     if k.given("outproj_weight"):
         left, right, out = k.spec(1, k.m, rows), k.spec(1, rows, inner), k.spec(1, k.m, inner)
         parts.append(_call("aten::bmm", {"self": left, "mat2": right}, out))
         if k.given("outproj_bias"):
-            parts.append(_call("aten::sum", {"self": grad, "dim": [0]}, call["outproj_bias"]))
-    return (*parts, k.convolution(backward=True))
+            parts.append(_call("aten::sum", {"self": grad, "dim": [0]}, k.call["outproj_bias"]))
+    return [*parts, k.convolution(backward=True)]
 
 
 def _own(bound: Operands) -> Operands:
@@ -187,6 +198,6 @@ seam(
         operands=_own,
         version="2.3.2",
         parts=forward,
-        backward_parts=backward,
+        backward_parts=runs_backward,
     )
 )

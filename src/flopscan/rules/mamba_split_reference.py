@@ -77,6 +77,23 @@ def split(
     norm_before_gate: bool = True,
 ) -> Array:
     """The output: b l m, or without out_proj b l (k + hp)."""
+    y = before_projection(
+        zxbcdt, conv1d_weight, dt_bias, A, D, conv1d_bias, initial_states, seq_idx, dt_limit, activation,
+        rmsnorm_weight, rmsnorm_eps, headdim, ngroups, norm_before_gate,
+    )  # fmt: skip
+    if outproj_weight is None:
+        return y
+    return Array.make((*y.shape[:2], outproj_weight.shape[0]), lambda b, i, f: dot(
+        outproj_weight[f], y[b, i], 0.0 if outproj_bias is None else outproj_bias[f]
+    ))  # fmt: skip
+
+
+def before_projection(
+    zxbcdt: Array, conv1d_weight: Array, dt_bias: Array, A: Array, D: Array, conv1d_bias: Maybe,
+    initial_states: Maybe, seq_idx: Maybe, dt_limit: Limit, activation: str | None, rmsnorm_weight: Maybe,
+    rmsnorm_eps: float, headdim: int | None, ngroups: int, norm_before_gate: bool,
+) -> Array:  # fmt: skip
+    """b l (k + hp): the gated unit beside the scan, and the scan, gated and normalized."""
     sizes = sizes_of(zxbcdt, conv1d_weight, D, headdim)
     conved = conved_of(zxbcdt, conv1d_weight, conv1d_bias, sizes, activation)
     z, x, dt, B, C = scan_operands(zxbcdt, conved, sizes, ngroups)
@@ -88,13 +105,7 @@ def split(
         y = reference("gated_rms_norm")(
             y, rmsnorm_weight, None, z.reshape(*y.shape), rmsnorm_eps, sizes[1] // ngroups, norm_before_gate
         )
-    if sizes[0]:
-        y = beside(reference("swiglu")(take(zxbcdt, 0, 2 * sizes[0])), y)
-    if outproj_weight is None:
-        return y
-    return Array.make((*y.shape[:2], outproj_weight.shape[0]), lambda b, i, f: dot(
-        outproj_weight[f], y[b, i], 0.0 if outproj_bias is None else outproj_bias[f]
-    ))  # fmt: skip
+    return beside(reference("swiglu")(take(zxbcdt, 0, 2 * sizes[0])), y) if sizes[0] else y
 
 
 def split_backward(
@@ -118,34 +129,34 @@ def split_backward(
     norm_before_gate: bool = True,
 ) -> tuple[Any, ...]:
     """The gradients of the operands in this order, without seq_idx; what the forward kept is not computed again."""
-    sizes, again = sizes_of(zxbcdt, conv1d_weight, D, headdim), outproj_weight is not None
+    sizes = sizes_of(zxbcdt, conv1d_weight, D, headdim)
     k, dim, c, _ = sizes
-    conved = conved_of(zxbcdt, conv1d_weight, conv1d_bias, sizes, activation)
+    conved = kept(conved_of, zxbcdt, conv1d_weight, conv1d_bias, sizes, activation)
     z, x, dt, B, C = scan_operands(zxbcdt, conved, sizes, ngroups)
     dout = grad if outproj_weight is None else _through(grad, outproj_weight)
-    outs, parts = [], []
-    if k:
-        dxy, out = reference("swiglu_backward")(take(dout, 0, k), take(zxbcdt, 0, 2 * k), True)
-        outs.append(out)
-        parts.append(dxy)
+    parts = [reference("swiglu_backward")(take(dout, 0, k), take(zxbcdt, 0, 2 * k))[0]] if k else []
     dy, dweight, dz = take(dout, k, dim), None, None
     if rmsnorm_weight is not None:
         operands = (x, dt, A, B, C, D, None, dt_bias, initial_states, seq_idx, True, dt_limit)
         inner = kept(lambda *given: reference("ssd")(*given)[0], *operands).reshape(*dy.shape)
         options = (z.reshape(*dy.shape), dim // ngroups, norm_before_gate)
-        dy, dweight, dz, rest = _norm_backward(dy, inner, rmsnorm_weight, rmsnorm_eps, again, *options)
-        outs += rest
-    dx, ddt, dA, dB, dC, dD, through_scan, dbias, dstart, *rest = reference("ssd_backward")(
+        dy, dweight, dz = _norm_backward(dy, inner, rmsnorm_weight, rmsnorm_eps, *options)
+    dx, ddt, dA, dB, dC, dD, through_scan, dbias, dstart = reference("ssd_backward")(
         dy.reshape(*x.shape), x, dt, A, B, C, D, z if dz is None else None, dt_bias, initial_states, None, seq_idx,
-        True, dt_limit, again and dz is None,
+        True, dt_limit,
     )  # fmt: skip
-    outs += [flat(out) for out in rest]
     dconved = turned(beside(*(flat(v) for v in (dx, dB, dC))))
     dxbc, dconv, dconv_bias, _ = reference("causal_conv1d_backward")(
         dconved, turned(take(zxbcdt, 2 * k + dim, c)), conv1d_weight, conv1d_bias, activation=activation
     )
     dzxbcdt = beside(*parts, flat(through_scan) if dz is None else dz, turned(dxbc), ddt)
-    last = (None, None) if not again else _projection_gradients(grad, beside(*outs), outproj_bias is not None)
+    last: tuple[Maybe, Maybe] = (None, None)
+    if outproj_weight is not None:
+        out = kept(
+            before_projection, zxbcdt, conv1d_weight, dt_bias, A, D, conv1d_bias, initial_states, seq_idx, dt_limit,
+            activation, rmsnorm_weight, rmsnorm_eps, headdim, ngroups, norm_before_gate,
+        )  # fmt: skip
+        last = _projection_gradients(grad, out, outproj_bias is not None)
     return dzxbcdt, dconv, dbias, dA, dD, dconv_bias, dstart, dweight, *last
 
 
@@ -171,14 +182,14 @@ def _projection_gradients(grad: Array, out: Array, has_bias: bool) -> tuple[Arra
 
 
 def _norm_backward(
-    dy: Array, inner: Array, weight: Array, eps: float, again: bool, z: Array, size: int, norm_before_gate: bool
-) -> tuple[Array, Array, Array, list[Array]]:
-    """The gradients of the norm's input, weight and gate; with ``again`` its output too."""
+    dy: Array, inner: Array, weight: Array, eps: float, z: Array, size: int, norm_before_gate: bool
+) -> tuple[Array, Array, Array]:
+    """The gradients of the norm's input, weight and gate."""
     rstd = kept(_scales, inner, None if norm_before_gate else z, size, eps)
-    dx, dweight, _, dz, *rest = reference("gated_rms_norm_backward")(
-        dy, inner, weight, rstd, None, None, z, size, norm_before_gate, again
+    dx, dweight, _, dz = reference("gated_rms_norm_backward")(
+        dy, inner, weight, rstd, None, None, z, size, norm_before_gate
     )
-    return dx, dweight, dz, rest
+    return dx, dweight, dz
 
 
 def _scales(inner: Array, z: Maybe, size: int, eps: float) -> Array:
