@@ -14,7 +14,7 @@ from flopscan.capture.operators import plain
 from flopscan.core.composite import Parts
 from flopscan.core.seam import Seam
 from flopscan.core.trace import Call, TensorSpec
-from flopscan.errors import FlopscanError
+from flopscan.errors import ContractError, FlopscanError
 
 
 class Recording:
@@ -25,21 +25,31 @@ class Recording:
         self.runs = not isinstance(engine, ShapeEngine)
         self._calls: dict[Any, int] = {}
 
-    def record(
-        self, op: str, operands: Mapping[str, Any], outputs: tuple[TensorSpec, ...], parts: Parts | None = None
-    ) -> None:
-        """Count one more call of ``op`` from where the code is now; with ``parts``, these, and ``op`` around them."""
-        index = self._index(Call(op, operands, outputs))
-        engine = self.engine
-        if parts is None:
-            engine.record(index)
-            return
-        before = engine.recorder.enter(index, *engine.attribution.where())
+    def record(self, call: Call, parts: Parts | None = None) -> None:
+        """Count one more ``call`` from where the code is now; with ``parts``, these, and the call around them.
+
+        Operands that do not fit together have no parts: the call itself is then there to say so.
+        """
         try:
-            for part in parts(engine.recorder.calls[index]):
-                engine.record(self._index(part))
+            found = parts(call) if parts else None
+        except ContractError:
+            found = None
+        if found is None:
+            self.engine.record(self._index(call))
+            return
+        with self.inside(call):
+            for part in found:
+                self.engine.record(self._index(part))
+
+    @contextlib.contextmanager
+    def inside(self, call: Call) -> Iterator[None]:
+        """What is recorded inside is made in ``call``, which is an envelope."""
+        recorder = self.engine.recorder
+        before = recorder.enter(self._index(call), *self.engine.attribution.where())
+        try:
+            yield
         finally:
-            engine.recorder.leave(before)
+            recorder.leave(before)
 
     def _index(self, call: Call) -> int:
         key = (call.op, repr(call.args), call.outputs)
@@ -99,16 +109,11 @@ def gradients(operands: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
 
 def answered(taker: Taker, seam: Seam, bound: dict[str, Any]) -> Any:
     """What the callee would return, on shapes, after recording the call."""
-    try:
-        operands = operands_of(seam, bound)
-        outputs = seam.outputs({name: plain(value) for name, value in bound.items()})
-    except (AttributeError, TypeError, LookupError, ValueError) as error:
-        given = ", ".join(f"{name}={plain(value)}" for name, value in bound.items() if value is not None)
-        raise FlopscanError(f"{seam.path}: these operands have no result ({error}); got {given}") from error
+    call, outputs = call_of(seam, bound)
     tensors = [name for name, value in bound.items() if isinstance(value, Tensor)]
     if seam.backward is None:
-        return _made(taker, seam, operands, outputs)
-    return Leaf.apply(taker, seam, operands, outputs, *(bound[name] for name in tensors))
+        return _made(taker, seam, call, outputs)
+    return Leaf.apply(taker, seam, call, outputs, *(bound[name] for name in tensors))
 
 
 def ran(taker: Recording, seam: Seam, bound: dict[str, Any], run: Callable[[], Any]) -> Any:
@@ -122,12 +127,23 @@ def ran(taker: Recording, seam: Seam, bound: dict[str, Any], run: Callable[[], A
     return taker.engine.leaf(run, seam.op, operands, results=seam.results, gradient=gradient)
 
 
-def _made(taker: Taker, seam: Seam, operands: Mapping[str, Any], outputs: Any) -> Any:
+def call_of(seam: Seam, bound: Mapping[str, Any]) -> tuple[Call, Any]:
+    """The call of the operator of ``seam``, and the specs of all that the callee returns. Raises FlopscanError."""
+    try:
+        operands = operands_of(seam, bound)
+        outputs = seam.outputs({name: plain(value) for name, value in bound.items()})
+    except (AttributeError, TypeError, LookupError, ValueError) as error:
+        given = ", ".join(f"{name}={plain(value)}" for name, value in bound.items() if value is not None)
+        raise FlopscanError(f"{seam.path}: these operands have no result ({error}); got {given}") from error
     specs = (outputs,) if isinstance(outputs, TensorSpec) else outputs
-    own = tuple(s for s in specs[: seam.results] if s is not None)
-    taker.record(seam.op, operands, own, seam.parts)
-    made = tuple(None if s is None else _empty(s) for s in specs)
-    return made[0] if isinstance(outputs, TensorSpec) else made
+    return Call(seam.op, operands, tuple(s for s in specs[: seam.results] if s is not None)), outputs
+
+
+def _made(taker: Taker, seam: Seam, call: Call, outputs: Any) -> Any:
+    taker.record(call, seam.parts)
+    if isinstance(outputs, TensorSpec):
+        return _empty(outputs)
+    return tuple(None if s is None else _empty(s) for s in outputs)
 
 
 def _empty(spec: TensorSpec) -> Tensor:
@@ -143,13 +159,13 @@ class Leaf(torch.autograd.Function):
     """One operator forward, one backward."""
 
     @staticmethod
-    def forward(ctx: Any, taker: Taker, seam: Seam, operands: Any, outputs: Any, *tensors: Tensor) -> Any:
+    def forward(ctx: Any, taker: Taker, seam: Seam, call: Call, outputs: Any, *tensors: Tensor) -> Any:
         """The empty outputs; those after the first have no gradient."""
-        made = _made(taker, seam, operands, outputs)
+        made = _made(taker, seam, call, outputs)
         first, *others = (made,) if isinstance(made, Tensor) else made
         ctx.mark_non_differentiable(*(t for t in others if t is not None))
         ctx.set_materialize_grads(False)
-        ctx.call = taker, seam, {"grad": plain(first), **operands}
+        ctx.call = taker, seam, {"grad": plain(first), **call.args}
         ctx.specs = [plain(t) for t in tensors]
         return made
 
@@ -160,6 +176,6 @@ class Leaf(torch.autograd.Function):
         if grad is None:
             return (*nothing, *(None for _ in ctx.specs))
         taker, seam, operands = ctx.call
-        taker.record(seam.backward, operands, gradients(operands), seam.backward_parts)
+        taker.record(Call(seam.backward, operands, gradients(operands)), seam.backward_parts)
         needs = ctx.needs_input_grad[4:]
         return (*nothing, *(_empty(s) if need else None for s, need in zip(ctx.specs, needs, strict=True)))

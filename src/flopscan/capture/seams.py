@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import FunctionType, ModuleType
 from typing import Any
 
-from flopscan.capture.leaves import Recording, active, answered, numbered, on_shapes, ran, recording
+from flopscan.capture.leaves import Recording, active, answered, call_of, numbered, on_shapes, ran, recording
 from flopscan.capture.signatures import Forms, bind, by_module, named
 from flopscan.capture.stand_ins import MARK, StandIns, is_stand_in
 from flopscan.capture.swap import Swapped
 from flopscan.core.seam import Seam
+from flopscan.core.trace import Call
 from flopscan.errors import FlopscanError, warn
 
 _MISSING = object()
@@ -59,12 +60,12 @@ class _Taken:
         self._replaced: list[tuple[ModuleType, str, Any]] = []
 
     def seams_in(self, name: str) -> Iterable[tuple[str, Forms]]:
-        """The attributes of the module ``name`` that may be seams. Those made of parts run as they are written."""
+        """The attributes of the module ``name`` that may be seams."""
         found = dict(self._exact.get(name, ()))
         for prefix, attributes in self._below.items():
             if name.startswith(prefix):
                 found.update(attributes)
-        return [(a, forms) for a, forms in found.items() if not all(seam.parts for seam in forms)]
+        return found.items()
 
     def take(self, names: Iterable[str]) -> None:
         """Redirect the seams of those of the modules ``names`` that are imported and real."""
@@ -78,6 +79,8 @@ class _Taken:
                         original = module.__dict__.get(attribute, _MISSING)
                         if original is _MISSING or id(original) in self._swapped or hasattr(original, MARK):
                             continue
+                        if isinstance(original, type):  # it runs as it is written: what it calls has seams of its own
+                            continue
                         if isinstance(original, FunctionType):
                             self._swap(original, forms)
                         elif callable(original):
@@ -88,7 +91,12 @@ class _Taken:
     def _swap(self, original: FunctionType, forms: Forms) -> None:
         shown = inspect.signature(original)
         holder: list[Swapped] = []
-        swapped = Swapped(original, _replacement(forms, lambda *a, **k: holder[0].original(*a, **k), python=True))
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            return holder[0].original(*args, **kwargs)
+
+        made_of_parts = all(seam.parts for seam in forms)
+        swapped = Swapped(original, _around(forms, run) if made_of_parts else _replacement(forms, run, python=True))
         holder.append(swapped)
         swapped.show(shown)
         self._swapped[id(original)] = swapped
@@ -166,6 +174,23 @@ def _replacement(forms: Forms, original: Callable[..., Any], *, python: bool) ->
     return function
 
 
+def _around(forms: Forms, original: Callable[..., Any]) -> Callable[..., Any]:
+    """``original``, which is made of parts: it runs as it is written, and its parts are recorded inside of it."""
+
+    def function(*args: Any, **kwargs: Any) -> Any:
+        taker = active()
+        if taker is None:
+            return original(*args, **kwargs)
+        try:
+            call, _ = call_of(*bind(forms, args, kwargs))
+        except (TypeError, FlopscanError) as error:
+            return _unrecognised(taker, forms[0], error, original, args, kwargs, python=True)
+        with taker.inside(call):
+            return original(*args, **kwargs)
+
+    return function
+
+
 def _on_shapes(
     taker: Recording, seam: Seam, bound: dict[str, Any], original: Any, args: Any, kwargs: Any, python: bool
 ) -> Any:
@@ -185,5 +210,5 @@ def _unrecognised(
         warn("FS201", f"a call is not recognised, and counted by what it dispatches: {error}")
     else:
         warn("FS202", f"a call is not recognised, and not counted: {error}")
-        taker.record(f"{seam.module}::{seam.attribute}", numbered(args, kwargs), ())
+        taker.record(Call(f"{seam.module}::{seam.attribute}", numbered(args, kwargs)))
     return original(*args, **kwargs)

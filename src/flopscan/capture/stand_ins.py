@@ -54,7 +54,10 @@ class StandIns:
         """Fill a stand-in."""
         self._made.append(module.__name__)
         for attribute, forms in self._modules.get(module.__name__, {}).items():
-            setattr(module, attribute, _function(forms))
+            function: Any = _function(forms)
+            if forms[0].is_class:
+                function.apply = function
+            setattr(module, attribute, function)
         module.__version__ = "0+flopscan"
         module.__file__ = module.__spec__.origin  # Python quotes it where a name cannot be imported
         module.__dict__[MARK] = True

@@ -20,7 +20,8 @@ Outputs = TensorSpec | tuple[TensorSpec | None, ...]
 class Seam:
     """``path``, as ``package.module:attribute`` that Python looks up at call time, is the operator ``op``.
 
-    A module may be given as ``package.*``: every module below it that has the attribute.
+    A module may be given as ``package.*``: every module below it that has the attribute. An attribute with a capital
+    is an autograd Function, whose ``apply`` takes the signature.
 
     ``signature`` holds the callee's parameters as Python writes them (``"x, weight, bias=None"``), ``outputs`` makes
     the specs of what it returns from the bound operands: one spec, or a tuple of specs and Nones. ``operands`` turns
@@ -58,6 +59,11 @@ class Seam:
     def attribute(self) -> str:
         """The name that Python looks up in the module."""
         return self.path.partition(":")[2]
+
+    @property
+    def is_class(self) -> bool:
+        """Whether it is an autograd Function."""
+        return self.attribute[0].isupper()
 
     @property
     def package(self) -> str:

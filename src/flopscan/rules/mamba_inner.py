@@ -231,22 +231,24 @@ def _output(bound: Operands) -> Outputs:
 _PROJECTIONS = "xz, conv1d_weight, conv1d_bias, x_proj_weight, delta_proj_weight"
 _LAST = "out_proj_weight, out_proj_bias"
 _REST = "B=None, C=None, D=None, delta_bias=None, B_proj_bias=None, C_proj_bias=None, delta_softplus=True"
+_LEVEL, _FORK = ", checkpoint_lvl=1", "1.1.1 of Vim's fork"  # what the classes take besides
 _NORMS = "b_rms_weight=None, c_rms_weight=None, dt_rms_weight=None, b_c_dt_rms_eps=1e-6"
-for _name, _signature, _version in (
-    ("mamba_inner_fn", f"{_PROJECTIONS}, {_LAST}, A, {_REST}, checkpoint_lvl=1, {_NORMS}", "2.3.2"),
-    ("mamba_inner_fn_no_out_proj", f"{_PROJECTIONS}, A, {_REST}", "1.1.1 of Vim's fork"),
-    ("bimamba_inner_fn", f"{_PROJECTIONS}, {_LAST}, A, A_b, {_REST}", "1.1.1 of Vim's fork"),
+for _function, _class, _signature, _more, _version in (
+    ("mamba_inner_fn", "MambaInnerFn", f"{_PROJECTIONS}, {_LAST}, A, {_REST}, checkpoint_lvl=1, {_NORMS}", "", "2.3.2"),
+    ("mamba_inner_fn_no_out_proj", "MambaInnerFnNoOutProj", f"{_PROJECTIONS}, A, {_REST}", _LEVEL, _FORK),
+    ("bimamba_inner_fn", "BiMambaInnerFn", f"{_PROJECTIONS}, {_LAST}, A, A_b, {_REST}", _LEVEL, _FORK),
 ):
-    seam(
-        Seam(
-            f"mamba_ssm.ops.selective_scan_interface:{_name}",
-            INNER,
-            _signature,
-            _output,
-            backward=BACKWARD,
-            operands=_own,
-            version=_version,
-            parts=forward,
-            backward_parts=runs_backward,
+    for _name, _parameters in ((_function, _signature), (_class, _signature + _more)):
+        seam(
+            Seam(
+                f"mamba_ssm.ops.selective_scan_interface:{_name}",
+                INNER,
+                _parameters,
+                _output,
+                backward=BACKWARD,
+                operands=_own,
+                version=_version,
+                parts=forward,
+                backward_parts=runs_backward,
+            )
         )
-    )

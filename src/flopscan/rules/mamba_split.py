@@ -186,18 +186,19 @@ def _output(bound: Operands) -> Outputs:
     return (out, TensorSpec((x.shape[0], k.h, k.p, k.n))) if bound["return_final_states"] else out
 
 
-seam(
-    Seam(
-        "mamba_ssm.ops.triton.ssd_combined:mamba_split_conv1d_scan_combined",
-        SPLIT,
-        "zxbcdt, conv1d_weight, conv1d_bias, dt_bias, A, D, chunk_size, initial_states=None, seq_idx=None,"
-        " dt_limit=None, return_final_states=False, activation='silu', rmsnorm_weight=None, rmsnorm_eps=1e-6,"
-        " outproj_weight=None, outproj_bias=None, headdim=None, ngroups=1, norm_before_gate=True, state_dtype=None",
-        _output,
-        backward=BACKWARD,
-        operands=_own,
-        version="2.3.2",
-        parts=forward,
-        backward_parts=runs_backward,
+for _name in ("mamba_split_conv1d_scan_combined", "MambaSplitConv1dScanCombinedFn"):
+    seam(
+        Seam(
+            f"mamba_ssm.ops.triton.ssd_combined:{_name}",
+            SPLIT,
+            "zxbcdt, conv1d_weight, conv1d_bias, dt_bias, A, D, chunk_size, initial_states=None, seq_idx=None,"
+            " dt_limit=None, return_final_states=False, activation='silu', rmsnorm_weight=None, rmsnorm_eps=1e-6,"
+            " outproj_weight=None, outproj_bias=None, headdim=None, ngroups=1, norm_before_gate=True, state_dtype=None",
+            _output,
+            backward=BACKWARD,
+            operands=_own,
+            version="2.3.2",
+            parts=forward,
+            backward_parts=runs_backward,
+        )
     )
-)

@@ -131,7 +131,8 @@ def _like_tokens(bound: Operands) -> Outputs:
     return TensorSpec(_tokens(bound).shape, _tokens(bound).dtype)
 
 
-seam(Seam("mambapy.pscan:pscan", _FORWARD, "A_in, X_in", _states, backward=_BACKWARD, operands=_mambapy))
+for _name in ("pscan", "PScan"):
+    seam(Seam(f"mambapy.pscan:{_name}", _FORWARD, "A_in, X_in", _states, backward=_BACKWARD, operands=_mambapy))
 for _module, _signature in (
     ("warp", "gates, tokens"),
     ("scalar", "forget, inputs"),

@@ -211,18 +211,19 @@ def _like(x: TensorSpec | None, dtype: str = "") -> TensorSpec | None:
 
 _SCAN = "x, dt, A, B, C, chunk_size, D=None, z=None, dt_bias=None, initial_states=None, seq_idx=None, cu_seqlens=None"
 _CHECKED = "2.3.2"
-seam(
-    Seam(
-        f"{_MODULE}:mamba_chunk_scan_combined",
-        FORWARD,
-        f"{_SCAN}, dt_softplus=False, dt_limit=None, return_final_states=False, return_varlen_states=False,"
-        " state_dtype=None",
-        _results,
-        backward=BACKWARD,
-        operands=_own,
-        version=_CHECKED,
+for _name in ("mamba_chunk_scan_combined", "MambaChunkScanCombinedFn"):
+    seam(
+        Seam(
+            f"{_MODULE}:{_name}",
+            FORWARD,
+            f"{_SCAN}, dt_softplus=False, dt_limit=None, return_final_states=False, return_varlen_states=False,"
+            " state_dtype=None",
+            _results,
+            backward=BACKWARD,
+            operands=_own,
+            version=_CHECKED,
+        )
     )
-)
 seam(
     Seam(
         f"{_MODULE}:_mamba_chunk_scan_combined_fwd",
