@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import flopscan
+import flopscan.api
 import flopscan.ops
 from flopscan.capture.swap import Swapped
 from flopscan.errors import FlopscanError, FlopscanWarning
@@ -335,6 +336,46 @@ def test_a_python_function_with_another_signature_is_counted_by_what_it_does(pyt
     with pytest.warns(FlopscanWarning, match=r"causal_conv1d:causal_conv1d_update.*scale.*\[FS201\]"):
         report = flopscan.count(run, (2, 6, 9))
     assert report.by_operator().keys() == {"aten::mul"}
+
+
+BLOCK = """
+import torch.nn.functional as F
+
+def mamba_inner_fn(xz, conv1d_weight, conv1d_bias, x_proj_weight, delta_proj_weight, out_proj_weight, out_proj_bias,
+                   A, B=None, C=None, D=None, delta_bias=None, method=None):
+    return F.linear(xz.chunk(2, 1)[0].mT, out_proj_weight)
+"""
+
+
+@pytest.fixture
+def fused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    package = tmp_path / "mamba_ssm" / "ops"
+    package.mkdir(parents=True)
+    (package / "selective_scan_interface.py").write_text(BLOCK)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield importlib.import_module("mamba_ssm.ops.selective_scan_interface").mamba_inner_fn
+    for name in leftovers():
+        del sys.modules[name]
+
+
+BLOCK_SHAPES = (1, 8, 5), (4, 1, 4), (4,), (5, 4), (4, 3), (7, 4), (7,), (4, 1)
+
+
+@pytest.mark.parametrize("run", [True, False])
+def test_a_function_made_of_parts_runs_inside_its_operator(fused: Any, run: bool) -> None:
+    trace = flopscan.api.trace_of(fused, *map(torch.rand, BLOCK_SHAPES), run=run)
+    (frame,) = (i for i, each in enumerate(trace.frames) if trace.calls[each.call].op == "flopscan::mamba_inner")
+    call = trace.calls[trace.frames[frame].call]
+    assert (call["x_proj_weight"].shape, call.outputs[0].shape) == ((5, 4), (1, 5, 7))
+    products = [r for r in trace.records if trace.calls[r.call].op in ("aten::mm", "aten::bmm") and not r.envelope]
+    assert products
+    assert all(trace.frames[r.inside].parent == frame or r.inside == frame for r in products)
+
+
+def test_a_function_made_of_parts_with_another_signature_is_counted_by_what_it_does(fused: Any) -> None:
+    with pytest.warns(FlopscanWarning, match=r"mamba_inner_fn.*method.*\[FS201\]"):
+        report = flopscan.count(lambda *x: fused(*x, method="zoh"), *map(torch.rand, BLOCK_SHAPES))
+    assert report.macs == 5 * 4 * 7
 
 
 EXTENSION = """

@@ -189,7 +189,7 @@ def test_every_combination_of_optional_operands(given: tuple[str, ...], grouped:
     call, note = scan_signatures.bind(jit.read(values[1]))
     assert {k for k in ("D", "z", "delta_bias") if call.get(k) is not None} == set(given)
     assert call["delta_softplus"] is True
-    assert scan_signatures.SCAN.bind("scan", call.args).sizes.get("g") == (g if grouped else None)
+    assert scan_signatures.CONTRACT_OF(call).bind("scan", call.args).sizes.get("g") == (g if grouped else None)
     assert "is bound by the names of its own parameters" in note
     assert count(values) == 9 * STATES + STEPS * (("D" in given) + ("z" in given))
     assert count(values, convention="flops") > 6 * STATES

@@ -1,80 +1,71 @@
-"""Calls that hold a scan inside, or stand beside one: Mamba's fused block, its convolution, VMamba's crossings.
+"""Calls that hold a scan inside, or stand beside one: fused blocks, other scans, convolutions, VMamba's crossings.
 
-Each is taken apart into plain operators, so that every convention counts it by what it counts of these.
+A class of a package is bound as the package's seam states it, by the names of its parameters and by the contract of its
+rule; a block is taken apart into its parts, so that every convention counts it by what it counts of these.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
+from flopscan import rules
 from flopscan.capture.jit import GraphCall
-from flopscan.compat import scan_signatures
+from flopscan.compat.scan_signatures import INDICES
+from flopscan.core.seam import Operands, Seam
 from flopscan.core.trace import Call, TensorSpec
 from flopscan.errors import ContractError
 
 Parts = tuple[tuple[Call, ...], str]
-
-# the tensor operands that the formulas below know of
-_INNER = (
-    "xz", "conv1d_weight", "conv1d_bias", "x_proj_weight", "delta_proj_weight", "out_proj_weight", "out_proj_bias",
-    "A", "B", "C", "D", "delta_bias", "B_proj_bias", "C_proj_bias", *scan_signatures.INDICES,
-)  # fmt: skip
-_CONVOLUTION = ("x", "weight", "bias", "initial_states", "final_states_out", *scan_signatures.INDICES)
+Binder = Callable[[GraphCall], Parts]
 
 
-def inner(call: GraphCall) -> Parts:
-    """Mamba's block after its first projection: convolution, SiLU, x_proj, dt_proj, scan with z, out_proj if any.
+def of(seams: tuple[Seam, ...]) -> Binder:
+    """The binder of a class that is known by these seams, one for each module that has a class of this name."""
 
-    xz: b 2d l, conv1d_weight: d 1 k, x_proj_weight: r+2n d, delta_proj_weight: d r, out_proj_weight: m d.
-    """
-    named = _named(call, _INNER)
-    xz, conv, x_proj, delta_proj = (
-        _tensor(call, named, name, rank)
-        for name, rank in (("xz", 3), ("conv1d_weight", 3), ("x_proj_weight", 2), ("delta_proj_weight", 2))
-    )
-    A = _tensor(call, named, "A", 2)
-    (batch, double, length), (channels, rank) = xz.shape, delta_proj.shape
-    if double != 2 * channels or x_proj.shape[1] != channels or conv.shape[0] != channels:
-        raise ContractError(
-            f"{call.name}: xz {xz.shape}, conv1d_weight {conv.shape}, x_proj_weight {x_proj.shape} and "
-            f"delta_proj_weight {delta_proj.shape} do not have the same number of channels (xz: b 2d l)"
-        )
-    each_step = TensorSpec((batch, channels, length), xz.dtype)
-    state = TensorSpec((batch, 1, A.shape[1], length * (1 + A.is_complex)), xz.dtype)
-    rows = batch * length
-    scan = {
-        "u": each_step, "delta": each_step, "A": A, "z": each_step,
-        **{name: named.get(name) or state for name in ("B", "C")},
-        **{name: named.get(name) for name in ("D", "delta_bias", "delta_softplus")},
-    }  # fmt: skip
-    parts = [
-        *_convolution(each_step, conv, named.get("conv1d_bias"), activation=True),
-        _product(rows, channels, x_proj.shape[0], xz.dtype),
-        _product(rows, rank, channels, xz.dtype),
-    ]
-    for name in ("B_proj_bias", "C_proj_bias"):
-        if isinstance(named.get(name), TensorSpec):
-            parts.append(_addition(state))
-    names = tuple((name, None) for name in scan)
-    bound, _ = scan_signatures.bind(GraphCall(call.name, "", tuple(scan.values()), names, (each_step,)))
-    parts.append(bound)
-    if isinstance(named.get("out_proj_weight"), TensorSpec):
-        weight = _tensor(call, named, "out_proj_weight", 2)
-        parts.append(_product(rows, weight.shape[1], weight.shape[0], xz.dtype))
-        if isinstance(named.get("out_proj_bias"), TensorSpec):
-            parts.append(_addition(TensorSpec((rows, weight.shape[0]), xz.dtype)))
-    return tuple(parts), ""
+    def bind(call: GraphCall) -> Parts:
+        module = call.qualified.rpartition(".")[0]
+        homes = [seam for seam in seams if module == seam.module or module.endswith(f".{seam.module}")]
+        return _bound(call, (homes or list(seams))[0], at_home=bool(homes))
+
+    return bind
 
 
-def convolution(call: GraphCall) -> Parts:
-    """The causal convolution of a sequence: x: b d l, weight: d k, bias: d, with a SiLU after it if it is asked for."""
-    named = _named(call, _CONVOLUTION)
-    x, weight = _tensor(call, named, "x", 3), _tensor(call, named, "weight", 2)
-    if x.shape[1] != weight.shape[0]:
-        raise ContractError(f"{call.name}: x {x.shape} has not the channels of weight {weight.shape}")
-    depthwise = TensorSpec((weight.shape[0], 1, weight.shape[1]), weight.dtype)
-    return tuple(_convolution(x, depthwise, named.get("bias"), activation=bool(named.get("activation")))), ""
+def _bound(call: GraphCall, seam: Seam, *, at_home: bool) -> Parts:
+    """The call as the operator of ``seam``, in parts if it has some, and a note of what was taken on trust."""
+    known = {p.name: None if p.default is p.empty else p.default for p in seam.parameters().parameters.values()}
+    if at_home and not call.parameters and call.parameters is not None:  # a decorator hides the names
+        call = replace(call, parameters=tuple(known.items()))
+    named, who = call.named(), call.qualified or call.name
+    own = [name for name, _ in call.parameters or ()]
+    notes = []
+    if not at_home and call.qualified:
+        notes.append(f"{who} is bound as {seam.path}, by the names of its own parameters and by its shapes")
+    elif own != list(known)[: len(own)]:
+        notes.append(f"{who} has another signature than the one known of {seam.package}; bound by its names")
+    strange = [name for name in named if name not in known and name not in INDICES]
+    tensors = [name for name in strange if isinstance(named[name], TensorSpec)]
+    if tensors:
+        raise ContractError(f"{who}: no formula for a call with the operand '{', '.join(tensors)}'")
+    if strange:
+        notes.append(f"{who}: what {', '.join(strange)} means was not looked at")
+    try:
+        operands = seam.named({**known, **{name: value for name, value in named.items() if name in known}})
+        made = Call(seam.op, {k: v for k, v in operands.items() if v is not None}, call.outputs)
+        parts = seam.parts(made) if seam.parts else (_held(made),)
+    except (AttributeError, TypeError, LookupError, ValueError) as error:
+        raise ContractError(f"{who}: its operands are not those of {seam.path} ({error!r})") from error
+    return parts, "; ".join(notes)
+
+
+def _held(call: Call) -> Call:
+    """``call``, held against the contract of its rule. Raises ContractError."""
+    rule = rules.find(call.op)
+    price = rule.price(call) if rule else None
+    if price is None or price.ideal is None:
+        raise ContractError(price.note if price else f"{call.op} has no rule")
+    return call
 
 
 def crossing(call: GraphCall) -> Parts:
@@ -83,49 +74,102 @@ def crossing(call: GraphCall) -> Parts:
     if not operands or not call.outputs:
         raise ContractError(f"{call.name}: its operands or results have no shapes in the graph")
     fewer = operands[0].numel - call.outputs[0].numel
-    return ((_addition(TensorSpec((fewer,), operands[0].dtype)),) if fewer > 0 else ()), ""
+    return ((_sum(TensorSpec((fewer,), operands[0].dtype)),) if fewer > 0 else ()), ""
 
 
-def _named(call: GraphCall, known: tuple[str, ...]) -> dict[str, Any]:
-    """The operands by name. Raises ContractError where a tensor among them is one that the formula does not know."""
-    named = call.named()
-    strangers = [name for name, value in named.items() if isinstance(value, TensorSpec) and name not in known]
-    if strangers:
-        who = call.qualified or call.name
-        raise ContractError(f"{who}: no formula for a call with the operand '{', '.join(strangers)}'")
-    return named
-
-
-def _tensor(call: GraphCall, named: Mapping[str, Any], name: str, rank: int) -> TensorSpec:
-    spec = named.get(name)
-    if not isinstance(spec, TensorSpec) or len(spec.shape) != rank:
-        came = f"is {spec.shape if isinstance(spec, TensorSpec) else spec!r}"
-        raise ContractError(f"{call.qualified or call.name}: operand '{name}' {came}, expected a tensor of {rank} axes")
-    return spec
-
-
-def _product(rows: int, inner: int, columns: int, dtype: str) -> Call:
-    left, right, out = (TensorSpec(s, dtype) for s in ((rows, inner), (inner, columns), (rows, columns)))
-    return Call("aten::mm", {"self": left, "mat2": right}, (out,))
-
-
-def _addition(spec: TensorSpec) -> Call:
+def _sum(spec: TensorSpec) -> Call:
     return Call("aten::add", {"self": spec, "other": spec, "alpha": 1}, (spec,))
 
 
-def _convolution(x: TensorSpec, weight: TensorSpec, bias: Any, *, activation: bool) -> list[Call]:
-    """A depthwise convolution whose result is as long as ``x``, and a SiLU."""
-    args = {"input": x, "weight": weight, "bias": bias, "stride": [1], "padding": [0], "dilation": [1],
-            "transposed": False, "output_padding": [0], "groups": weight.shape[0]}  # fmt: skip
-    calls = [Call("aten::convolution", args, (x,))]
-    return [*calls, Call("aten::silu", {"self": x}, (x,))] if activation else calls
+def _hydra(call: Call) -> tuple[Call, ...]:
+    """Hydra's block: a convolution of odd width, a scan in both directions, D from x, a gated norm, out_proj.
 
+    Of zxBCdt, b l e, come z and x of d channels each, B and C of 2gn in all for each direction, and dt of 2h. The two
+    directions are a batch of 2b. Source: Hydra, `hydra/modules/ops.py`.
+    """
+    (b, l, _), (c, _, _) = call["zxBCdt"].shape, call["conv1d_weight"].shape
+    d, n, p, g = (call[name] for name in ("d_inner", "d_state", "headdim", "ngroups"))
+    h, rows, dtype = d // p, b * l, call["zxBCdt"].dtype
+
+    def spec(*shape: int) -> TensorSpec:
+        return TensorSpec(shape, dtype)
+
+    expected = (b, l, d + c + 2 * h)
+    if c != d + 4 * g * n or call["zxBCdt"].shape != expected:
+        raise ContractError(
+            f"{call.op}: operands 'zxBCdt' {call['zxBCdt'].shape} and 'conv1d_weight' {call['conv1d_weight'].shape} do"
+            f" not fit {h} heads of {p} channels; expected {expected} and {d + 4 * g * n} channels"
+        )
+    convolved, x, states = spec(b, c, l), spec(2 * b, l, h, p), spec(2 * b, l, g, n)
+    convolution = {
+        "input": convolved, "weight": call["conv1d_weight"], "bias": call.get("conv1d_bias"), "stride": [1],
+        "padding": [call["conv1d_weight"].shape[2] // 2], "dilation": [1], "transposed": False,
+        "output_padding": [0], "groups": c,
+    }  # fmt: skip
+    scan = {
+        "x": x, "dt": spec(2 * b, l, h), "A": call["A"], "B": states, "C": states, "dt_bias": call["dt_bias"],
+        "dt_softplus": True,
+        **{name: call.get(name) for name in ("initial_states", "seq_idx", "dt_limit", "chunk_size")},
+    }  # fmt: skip
+    y = spec(b, l, d)
+    norm = {"x": spec(rows, d), "weight": call["rmsnorm_weight"], "z": spec(rows, d), "is_rms_norm": True}
+    return (
+        Call("aten::convolution", convolution, (convolved,)),
+        Call("aten::silu", {"self": convolved}, (convolved,)),
+        _projection(spec(rows, d), call["D_weight"], call.get("D_bias")),
+        _held(Call("flopscan::ssd", {k: v for k, v in scan.items() if v is not None}, (x,))),
+        Call("aten::mul", {"self": y, "other": y}, (y,)),
+        _sum(y),
+        _sum(y),
+        _held(Call("flopscan::gated_rms_norm", norm, (spec(rows, d), TensorSpec((rows,))))),
+        _projection(spec(rows, d), call["outproj_weight"], call.get("outproj_bias")),
+    )
+
+
+def _projection(x: TensorSpec, weight: TensorSpec, bias: TensorSpec | None) -> Call:
+    """x times the transposed weight, onto the bias. Raises ContractError where they do not fit."""
+    rows, inner = x.shape
+    columns, own = weight.shape
+    if own != inner:
+        raise ContractError(f"a projection of {inner} features has the weight {weight.shape}")
+    right, out = TensorSpec((inner, columns), x.dtype), TensorSpec((rows, columns), x.dtype)
+    if bias is None:
+        return Call("aten::mm", {"self": x, "mat2": right}, (out,))
+    return Call("aten::addmm", {"self": bias, "mat1": x, "mat2": right}, (out,))
+
+
+def _given(bound: Operands) -> Operands:
+    return {name: value for name, value in bound.items() if name not in ("return_last_state", "lag")}
+
+
+def _unknown(bound: Operands) -> TensorSpec:
+    """In a graph the results are there."""
+    raise NotImplementedError
+
+
+# classes of repositories that are no packages, by the last parts of the module that they are in
+_REPOSITORIES = (
+    Seam(
+        "models.utils:SelectiveScanStateFn", "flopscan::selective_scan_states",
+        "u, delta, A, B, D=None, z=None, delta_bias=None, delta_softplus=False, return_last_state=False, lag=0",
+        _unknown, operands=_given,
+    ),
+    Seam(
+        "hydra.modules.ops:HydraSplitConv1dScanCombinedFn", "hydra::split_conv1d_scan_combined",
+        "zxBCdt, conv1d_weight, conv1d_bias, dt_limit, dt_bias, A, D_weight, D_bias, rmsnorm_weight, rmsnorm_eps,"
+        " outproj_weight, outproj_bias, chunk_size, initial_states, seq_idx, d_inner, d_state, headdim, ngroups",
+        _unknown, parts=_hydra,
+    ),
+)  # fmt: skip
 
 _DIRECTIONS = ("_Ab_1direction", "_Ab_2direction", "", "F", "Triton", "TritonF", "Triton1b1", "Triton1b1F")
 
-BINDERS: Mapping[str, Callable[[GraphCall], Parts]] = {
-    "MambaInnerFn": inner,
-    "MambaInnerFnNoOutProj": inner,
-    "CausalConv1dFn": convolution,
-    **{f"Cross{kind}{form}": crossing for kind in ("Scan", "Merge") for form in _DIRECTIONS},
-}
+
+def binders() -> Mapping[str, Binder]:
+    """How to bind a class, by its name."""
+    known: dict[str, tuple[Seam, ...]] = {}
+    for seam in (*rules.seams(), *_REPOSITORIES):
+        if seam.is_class:
+            known[seam.attribute] = (*known.get(seam.attribute, ()), seam)
+    crossings = dict.fromkeys((f"Cross{kind}{form}" for kind in ("Scan", "Merge") for form in _DIRECTIONS), crossing)
+    return {**{name: of(seams) for name, seams in known.items()}, **crossings}

@@ -5,7 +5,8 @@
 
 fvcore counts all other operators by itself, as multiply-adds; ``supported_ops("vmamba")`` together with it is how the
 VMamba repository counts. A call that cannot be bound is warned of (FS301) and adds nothing; one that was bound from
-shapes alone is warned of too (FS302), with what was assumed.
+shapes alone is warned of too (FS302), with what was assumed; so is a kernel for which the convention has no number
+(FS303).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from flopscan.core.trace import Call
 from flopscan.errors import ContractError, UsageError, warn
 
 Binder = Callable[[GraphCall], tuple[Sequence[Call], str]]
+Count = Callable[[Call], int | None]
 Handle = Callable[[Sequence[Any], Sequence[Any]], int]
 _BACKENDS = {"prefixsum": "vmamba", "naive": "vmamba-v0"}
 
@@ -54,9 +56,9 @@ def supported_ops(convention: str = "vmamba", *, verbose: bool = False) -> dict[
     """
     count = _counter(conventions.get(convention))
     binders: dict[str, Binder] = {
+        **{f"prim::PythonOp.{name}": binder for name, binder in fused_signatures.binders().items()},
         **{f"prim::PythonOp.{name}": _scan for name in scan_signatures.CLASSES},
         scan_signatures.OPERATOR: _scan,
-        **{f"prim::PythonOp.{name}": binder for name, binder in fused_signatures.BINDERS.items()},
         f"prim::PythonOp.{Leaf.__name__}": _stand_in,
     }
     ignored: dict[str, Handle | None] = dict.fromkeys(("aten::silu", "aten::neg", "aten::exp", "aten::flip"))
@@ -72,8 +74,7 @@ def _scan(call: GraphCall) -> tuple[Sequence[Call], str]:
 
 def _stand_in(call: GraphCall) -> tuple[Sequence[Call], str]:
     """A stand-in of ours is called with its operands as a trace has them."""
-    _, seam, operands, *_ = call.operands
-    whole = Call(seam.op, operands, call.outputs)
+    _, seam, whole, *_ = call.operands
     return tuple(seam.parts(whole)) if seam.parts else (whole,), ""
 
 
@@ -82,7 +83,7 @@ def _handle(
     outputs: Sequence[Any],
     *,
     binder: Binder,
-    count: Callable[[Call], int],
+    count: Count,
     verbose: bool = False,
 ) -> int:
     """The sum over the calls that ``binder`` finds in the node of ``outputs``; 0 with a warning where it cannot."""
@@ -91,10 +92,13 @@ def _handle(
         call = read(outputs)
         name = call.name
         bound, note = binder(call)
-        total = sum(count(each) for each in bound)
+        counts = [count(each) for each in bound]
     except ContractError as error:
         warn("FS301", f"a call of {name} is not counted: {error}")
         return 0
+    missing = dict.fromkeys(each.op for each, counted in zip(bound, counts, strict=True) if counted is None)
+    if missing:
+        warn("FS303", f"a call of {name} is counted without {', '.join(missing)}: the convention has no number for it")
     if call.parameters is None and note:
         warn("FS302", note)
     if verbose:
@@ -103,16 +107,21 @@ def _handle(
             print(f"{name} as {each.op}: {given}")
         if note:
             print(note)
-    return total
+    return sum(counted or 0 for counted in counts)
 
 
-def _counter(convention: Convention) -> Callable[[Call], int]:
-    """The count of one call under ``convention``; ContractError where neither it nor a rule knows the call."""
+def _counter(convention: Convention) -> Count:
+    """The count of one call under ``convention``, None for a kernel that it does not know of.
 
-    def count(call: Call) -> int:
+    Raises ContractError where neither the convention nor a rule knows the call.
+    """
+
+    def count(call: Call) -> int | None:
         price = price_call(call)
         if price.ideal is None and call.op not in convention.handles:
             raise ContractError(f"{call.op}: {price.note}")
+        if not convention.weights and call.op not in convention.handles and call.op.startswith("flopscan::"):
+            return None
         return convention.of(call, price.ideal)
 
     return count

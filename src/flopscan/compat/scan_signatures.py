@@ -11,13 +11,12 @@ from dataclasses import replace
 from typing import Any
 
 from flopscan.capture.jit import GraphCall
-from flopscan.core.contract import Contract
 from flopscan.core.trace import Call, TensorSpec
 from flopscan.errors import ContractError
-from flopscan.rules.selective_scan import CONTRACT
+from flopscan.rules.selective_scan import CONTRACT, by_state
 
 OPERATOR = "flopscan::selective_scan"
-SCAN = Contract.parse(CONTRACT)
+CONTRACT_OF = by_state(CONTRACT)  # where A is complex, B and C have pairs of numbers along the length
 REQUIRED = ("u", "delta", "A", "B", "C")
 OPTIONAL = ("D", "z", "delta_bias")
 FLAG = "delta_softplus"
@@ -143,8 +142,9 @@ def _checked(call: GraphCall, operands: Mapping[str, Any]) -> Call:
             if len(args[role].shape) == 3:
                 batch, groups, length = args[role].shape
                 args[role] = replace(args[role], shape=(batch, groups, 1, length))
-    SCAN.bind(_who(call), {role: args[role] for role in (*REQUIRED, *OPTIONAL)})
-    return Call(OPERATOR, args, call.outputs)
+    bound = Call(OPERATOR, args, call.outputs)
+    CONTRACT_OF(replace(bound, op=_who(call))).bind(_who(call), {role: args[role] for role in (*REQUIRED, *OPTIONAL)})
+    return bound
 
 
 def _by_shapes(call: GraphCall) -> tuple[Call, str]:

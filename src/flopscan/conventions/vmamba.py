@@ -16,7 +16,12 @@ CONVENTION = Convention(
     unit="mixed",
     summary="fvcore MACs, layer norm 5 and pooling 1 an element, scan 9*B*L*D*N + B*D*L FLOPs: MACs and FLOPs mixed",
     source="MzeroMiko/VMamba, classification/models/vmamba.py; einsum counted exactly, not with numpy's four digits",
-    handles={**HANDLES, "torch::einsum": einsum_macs, OPERATOR: per_state(9, skip=1, gate=1)},
+    handles={
+        **HANDLES,
+        "torch::einsum": einsum_macs,
+        OPERATOR: per_state(9, skip=1, gate=1),
+        "flopscan::selective_scan_states": per_state(7),  # without C, and so in Spatial-Mamba, which copied the function
+    },
     phases=("forward",),
     scan="9bdln + bdl for D + bdl for z",
 )

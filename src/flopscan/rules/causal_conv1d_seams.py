@@ -100,6 +100,7 @@ _UPDATE = "x, conv_state, weight, bias=None, activation=None, cache_seqlens=None
 for _module in ("causal_conv1d", "causal_conv1d.causal_conv1d_interface"):
     seam(Seam(f"{_module}:causal_conv1d_fn", _FORWARD, _FUNCTION, _output, backward=_BACKWARD, operands=_own))
     seam(Seam(f"{_module}:causal_conv1d_update", _FORWARD, _UPDATE, _output, operands=_step))
+seam(Seam(f"{_module}:CausalConv1dFn", _FORWARD, _FUNCTION, _output, backward=_BACKWARD, operands=_own))
 _seam = "causal_conv1d_cuda:causal_conv1d"
 for _version, _forward, _backward in (
     ("1.0", "x, weight, bias, silu", "x, weight, bias, grad, dx, silu"),
