@@ -85,7 +85,8 @@ def _hydra(call: Call) -> tuple[Call, ...]:
     """Hydra's block: a convolution of odd width, a scan in both directions, D from x, a gated norm, out_proj.
 
     Of zxBCdt, b l e, come z and x of d channels each, B and C of 2gn in all for each direction, and dt of 2h. The two
-    directions are a batch of 2b. Source: Hydra, `hydra/modules/ops.py`.
+    directions are a batch of 2b. The bias of D is an addition, since x is not contiguous. Source: Hydra,
+    `hydra/modules/ops.py`.
     """
     (b, l, _), (c, _, _) = call["zxBCdt"].shape, call["conv1d_weight"].shape
     d, n, p, g = (call[name] for name in ("d_inner", "d_state", "headdim", "ngroups"))
@@ -116,7 +117,8 @@ def _hydra(call: Call) -> tuple[Call, ...]:
     return (
         Call("aten::convolution", convolution, (convolved,)),
         Call("aten::silu", {"self": convolved}, (convolved,)),
-        _projection(spec(rows, d), call["D_weight"], call.get("D_bias")),
+        _projection(spec(rows, d), call["D_weight"], None),
+        *([_sum(spec(b, l, h))] if call.get("D_bias") is not None else []),
         _held(Call("flopscan::ssd", {k: v for k, v in scan.items() if v is not None}, (x,))),
         Call("aten::mul", {"self": y, "other": y}, (y,)),
         _sum(y),
