@@ -32,7 +32,9 @@ def _forget_graphs() -> Iterator[None]:
 
 def flops(op: str, operands: dict[str, Any]) -> int:
     """The FLOPs that the rule of ``op`` states."""
-    specs = {k: TensorSpec(tuple(v.shape), str(v.dtype)[6:]) if isinstance(v, Tensor) else v for k, v in operands.items()}
+    specs = {
+        k: TensorSpec(tuple(v.shape), str(v.dtype)[6:]) if isinstance(v, Tensor) else v for k, v in operands.items()
+    }
     cost = price_call(Call(op, {k: v for k, v in specs.items() if v is not None})).ideal
     assert cost is not None
     return sum(weight * getattr(cost, kind) for kind, weight in FLOPS.items())
@@ -314,7 +316,9 @@ def test_a_copy_is_bound_with_a_note_and_a_class_of_the_package_without(monkeypa
     hidden = dataclasses.replace(call, parameters=())  # as *args would have it
     assert bind(hidden) == (parts, "")
     assert call.parameters is not None
-    longer = dataclasses.replace(call, parameters=(("method", "zoh"), *call.parameters), operands=("zoh", *call.operands))
+    longer = dataclasses.replace(
+        call, parameters=(("method", "zoh"), *call.parameters), operands=("zoh", *call.operands)
+    )
     _, note = bind(longer)
     assert "has another signature than the one known of mamba_ssm; bound by its names" in note
     assert "what method means was not looked at" in note
@@ -326,7 +330,9 @@ def test_a_copy_with_other_operands_is_not_counted_and_says_why() -> None:
         def forward(ctx, x, x_proj_weight, delta_proj_weight, A):
             return torch.zeros_like(x)
 
-    operands = {"x": torch.ones(b, d, l)} | {k: torch.ones(SHAPES[k]) for k in ("x_proj_weight", "delta_proj_weight", "A")}
+    operands = {"x": torch.ones(b, d, l)} | {
+        k: torch.ones(SHAPES[k]) for k in ("x_proj_weight", "delta_proj_weight", "A")
+    }
     with pytest.warns(FlopscanWarning, match=r"no formula for a call with the operand 'x'.*\[FS301\]"):
         assert count(traced(MambaInnerFnNoOutProj, operands)) == 0
 
