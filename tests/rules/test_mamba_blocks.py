@@ -116,6 +116,37 @@ def test_the_parts_of_its_gradients_are_the_tally_of_theirs(seed: int) -> None:
     prove(f"{INNER}_backward", operands, [found.get(name) for name in GRADIENTS], 1e-12)
 
 
+def test_what_the_package_computes_again_is_executed_and_not_ideal() -> None:
+    operands = {name: TensorSpec(INNER_SHAPES[name]) for name in PLAIN}
+    grad = {"grad": TensorSpec((2, 5, 7)), "delta_softplus": True}
+    kept, again = (
+        price_call(Call(f"{INNER}_backward", {**grad, **operands, "checkpoint_lvl": level})) for level in (0, 1)
+    )
+    assert kept.ideal == again.ideal is not None
+    assert kept.executed is not None and again.executed is not None
+    x = TensorSpec((2, 16, 5))
+    convolution = {"x": x, "weight": TensorSpec((16, 4)), "bias": TensorSpec((16,)), "activation": "silu"}
+    first = price_call(Call("flopscan::causal_conv1d", convolution, (x,)))
+    assert first.ideal is not None
+    more = (first.executed or first.ideal).arithmetic()
+    found = {k: v - kept.executed.arithmetic().get(k, 0) for k, v in again.executed.arithmetic().items()}
+    assert {k: v for k, v in found.items() if v} == {**more, "fma": more["fma"] + 16 * 3 * 10}
+
+
+def test_the_second_block_computes_its_convolution_and_its_output_again() -> None:
+    operands = {name: TensorSpec(SPLIT_SHAPES[name]) for name in SPLIT_SHAPES}
+    options = {"chunk_size": 4, "headdim": 8, "ngroups": 2}
+    call = Call(f"{SPLIT}_backward", {"grad": TensorSpec((2, 6, 10)), **operands, **options})
+    ideal, composite = price_call(call).ideal, rules.find(call.op)
+    assert isinstance(composite, Composite) and ideal is not None
+    again = run_by_the_package(call.op, dict(call.args)).arithmetic()
+    more = {k: v - ideal.arithmetic().get(k, 0) for k, v in again.items()}
+    convolved, normalized = 2 * 6 * 48, 2 * 6 * (32 + 3)  # the latter with the unit beside
+    assert {k: v for k, v in more.items() if v} == {
+        "fma": convolved * 4, "exp": convolved, "add": convolved, "div": convolved, "mul": normalized,
+    }  # fmt: skip
+
+
 SPLIT = "flopscan::mamba_split"
 
 

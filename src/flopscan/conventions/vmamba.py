@@ -20,9 +20,7 @@ CONVENTION = Convention(
         **HANDLES,
         "torch::einsum": einsum_macs,
         OPERATOR: per_state(9, skip=1, gate=1),
-        "flopscan::selective_scan_states": per_state(
-            7
-        ),  # without C, and so in Spatial-Mamba, which copied the function
+        "flopscan::selective_scan_states": per_state(7),  # Spatial-Mamba's copy of the function, without C
     },
     phases=("forward",),
     scan="9bdln + bdl for D + bdl for z",
