@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,12 @@ class Row:
         words += ["complex A"] if chosen.get("complex") else []
         words += ["constant B or C"] if chosen.get("constant") else []
         return ", ".join(words)
+
+    def compared(self) -> Iterator[tuple[str, Cost | None]]:
+        """The executed tier by variant; with known tiles it is a variant of its own."""
+        yield self.variant, self.executed
+        if self.informed is not None:
+            yield f"{self.variant}, its tiles known", self.informed
 
 
 def rows(made: dict[str, Any]) -> list[Row]:

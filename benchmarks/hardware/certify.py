@@ -3,6 +3,7 @@
     python -m hardware.certify profile --mamba mamba_ssm-2.3.2.post1 --build build --raw raw   # needs the GPU and ncu
     python -m hardware.certify assemble --raw raw         # certificates/*.json out of what profile left
     python -m hardware.certify compare                    # the certificates beside the rules as they are now
+    python -m hardware.certify document                   # the same for readers: docs/certificates.md
 
 Run from benchmarks/ with flopscan installed or ../src on PYTHONPATH.
 """
@@ -17,12 +18,10 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from flopscan.core.cost import Cost
-from hardware import certificate
+from hardware import certificate, tables
 from hardware.kernels import COMPILED, KERNELS, cases
 
 ENVIRONMENT = "environment.json"
@@ -114,39 +113,6 @@ def assemble(options: argparse.Namespace) -> None:
             print(certificate.write(made, options.out))
 
 
-HEAD = ("kernel", "cases", "FLOPs: executed / counted", "exp and trig", "FLOPs: ideal / counted")
-INFORMED = ", its tiles known"
-
-
-def groups(made: dict[str, Any], each_case: bool) -> dict[str, list[tuple[certificate.Row, Cost | None]]]:
-    """Rows, each with the executed tier to show, by variant or by case; those with known tiles are apart."""
-    found: dict[str, list[tuple[certificate.Row, Cost | None]]] = {}
-    for row in certificate.rows(made):
-        name = row.case.title if each_case else f"{row.case.kernel}, {row.variant}"
-        found.setdefault(name, []).append((row, row.executed))
-        if row.informed is not None:
-            found.setdefault(name + INFORMED, []).append((row, row.informed))
-    return found
-
-
-def lines(paths: Sequence[Path], each_case: bool) -> Iterator[str]:
-    """A Markdown table: a line for each variant of each kernel, or for each case."""
-    yield f"| {' | '.join(HEAD)} |"
-    yield "|---|---|---|---|---|"
-    for path in paths:
-        for name, rows in groups(certificate.read(path), each_case).items():
-            executed = [row.ratio(cost) for row, cost in rows]
-            functions = [row.transcendental(cost) for row, cost in rows]
-            spreads = map(spread, (executed, functions, [row.ratio(row.ideal) for row, _ in rows]))
-            yield f"| {name} | {len(rows)} | {' | '.join(spreads)} |"
-
-
-def spread(ratios: Sequence[float | None]) -> str:
-    """The least and the greatest."""
-    given = [f"{ratio:.4f}" for ratio in sorted(r for r in ratios if r is not None)]
-    return " to ".join(dict.fromkeys((given[0], given[-1]))) if given else "-"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -165,13 +131,16 @@ def main() -> None:
     third = commands.add_parser("compare", help="print certificates beside the rules")
     third.add_argument("certificates", type=Path, nargs="*")
     third.add_argument("--cases", action="store_true", help="a line for each case")
+    commands.add_parser("document", help="write docs/certificates.md")
     options = parser.parse_args()
     if options.command == "profile":
         profile(options)
     elif options.command == "assemble":
         assemble(options)
+    elif options.command == "document":
+        tables.PAGE.write_text(tables.page(certificate.committed()))
     else:
-        print("\n".join(lines(options.certificates or certificate.committed(), options.cases)))
+        print("\n".join(tables.lines(options.certificates or certificate.committed(), options.cases)))
 
 
 if __name__ == "__main__":
