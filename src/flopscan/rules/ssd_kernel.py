@@ -16,8 +16,7 @@ the channels or states of a head is padded to it, which Triton may choose all th
 Left out: sums over the few programs that share a group, idle lanes of tiles over heads, the multiplication in a fast
 exponential, and what lanes that hold copies of a row or column repeat, exponentials most of all.
 Given the tiles that Triton chose (``known``), the products of every kernel are these to the last digit on an H100, all
-FLOPs forward within 1 % and backward within 2 %; with the tiles assumed, within 8 % and 10 %
-(tests/test_certificates.py over benchmarks/hardware).
+FLOPs forward within 1 % and backward within 2 %; with the tiles assumed, within 8 % and 10 % (docs/certificates.md).
 Source: mamba_ssm 2.3.2, ops/triton/ssd_{combined,chunk_state,state_passing,bmm,chunk_scan}.py.
 """
 
