@@ -175,7 +175,8 @@ class Attribution:
             known = self._names.setdefault(id(module), [])
             known.append(path)
             if path not in self._by_path:
-                self._by_path[path] = self.recorder.module(path, type(module).__name__, self._own(module))
+                first = self._by_path[known[0]] if known[1:] else -1
+                self._by_path[path] = self.recorder.module(path, type(module).__name__, self._own(module), first)
 
     def _own(self, module: nn.Module) -> int:
         """The parameters of ``module`` itself that no module before it owns."""

@@ -5,18 +5,23 @@ Nothing here is priced: it is what counters see that hook modules.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
+from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from flopscan.capture import written
 from flopscan.capture.operators import describe, outputs_of, plain
 from flopscan.capture.recorder import Recorder
 from flopscan.core.trace import Call
 
 _unwatched = torch._C.DisableTorchFunction  # a look at a shape goes through every function mode otherwise
 _PLAIN = {bool, int, float, str, type(None)}
+_NOT_A_SETTING = object()
+_WRITTEN = {function: name for function, (name, _, _) in written.functions().items()}
 
 
 class ModuleCalls:
@@ -32,7 +37,7 @@ class ModuleCalls:
         with _unwatched():
             operands: list[Any] = [module.training]
             for a in (*args, *kwargs.values()) if kwargs else args:
-                operands.append((a.shape, a.dtype) if isinstance(a, Tensor) else a.__class__)
+                operands.append(_look(a))
             key = (id(module), *operands)
             found = self._by_operands.get(key)
             if found is None:
@@ -50,11 +55,8 @@ class ModuleCalls:
     def _new(self, module: nn.Module, args: Any, kwargs: Mapping[str, Any], operands: tuple[Any, ...]) -> int:
         """The call of a module that was not yet called on such operands; twins share one."""
         own = [(n, p) for n, p in module._parameters.items() if _has_shape(p)]
-        settings = tuple(
-            (name, value)
-            for name, value in module.__dict__.items()
-            if name[0] != "_" and (value.__class__ in _PLAIN or (value.__class__ is tuple and _is_plain(value)))
-        )
+        kept = ((name, _setting(value)) for name, value in module.__dict__.items() if name[0] != "_")
+        settings = tuple((name, value) for name, value in kept if value is not _NOT_A_SETTING)
         content = (module.__class__, settings, tuple((n, p.shape, p.dtype, p.requires_grad) for n, p in own), operands)
         found = self._by_content.get(content)
         if found is None:
@@ -76,6 +78,26 @@ def _call(module: nn.Module, args: Any, kwargs: Mapping[str, Any], settings: Any
             "bases": tuple(c.__name__ for c in cls.__mro__[:-2] if c.__module__.startswith("torch.nn.modules")),
         },
     )
+
+
+def _look(operand: Any) -> Any:
+    """What tells an operand from another, quickly: shape and dtype of tensors, also in a list or a packed sequence."""
+    if isinstance(operand, Tensor):
+        return operand.shape, operand.dtype
+    if isinstance(operand, (tuple, list)):
+        return operand.__class__, *(_look(item) for item in operand)
+    return operand.__class__
+
+
+def _setting(value: Any) -> Any:
+    """``value`` if it is plain, a function of torch by its name: who patches torch later does not see it called."""
+    if value.__class__ in _PLAIN or (value.__class__ is tuple and _is_plain(value)):
+        return value
+    if isinstance(value, functools.partial):
+        value = value.func
+    if isinstance(value, (FunctionType, BuiltinFunctionType)):
+        return _WRITTEN.get(value, _NOT_A_SETTING)
+    return _NOT_A_SETTING
 
 
 def _is_operand(value: Any) -> bool:

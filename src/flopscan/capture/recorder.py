@@ -52,9 +52,9 @@ class Recorder:
         self.calls.append(call)
         return len(self.calls) - 1
 
-    def module(self, path: str, cls: str, params: int) -> int:
-        """The index of a new module path."""
-        self.modules.append(Module(path, cls, params))
+    def module(self, path: str, cls: str, params: int, same: int = -1) -> int:
+        """The index of a new module path; ``same`` is that of the path that the module is already known by."""
+        self.modules.append(Module(path, cls, params, same))
         return len(self.modules) - 1
 
     def line(self, text: str) -> int:

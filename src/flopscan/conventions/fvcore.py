@@ -26,6 +26,15 @@ def _convolution(call: Call) -> int:
     return int(call["input"].shape[0] * math.prod(spatial) * call["weight"].numel)
 
 
+def _written_convolution(call: Call) -> int:
+    """The same; `padding="same"` is a function of its own to torch.jit, which has no handle."""
+    image, weight, out = call["input"], call["weight"], call.out.shape
+    if isinstance(call.get("padding"), str):
+        return 0
+    batch = image.shape[0] if len(image.shape) == len(weight.shape) else 1
+    return int(batch * math.prod(out[len(out) - len(weight.shape) + 2 :]) * weight.numel)
+
+
 def _causal_convolution(call: Call) -> int:
     """A depthwise convolution on the outputs that it has; of the kernel itself fvcore sees nothing."""
     batch, _, length = call["x"].shape
@@ -115,6 +124,7 @@ HANDLES: dict[str, Handle] = {
     "aten::mm": _mm,
     "aten::bmm": _mm,
     "aten::convolution": _convolution,
+    **dict.fromkeys(("torch::conv1d", "torch::conv2d", "torch::conv3d"), _written_convolution),
     "flopscan::causal_conv1d": _causal_convolution,
     "torch::matmul": _matmul,
     "torch::rmatmul": _rmatmul,
@@ -129,10 +139,6 @@ HANDLES: dict[str, Handle] = {
             "torch::gru",
             "torch::rnn_tanh",
             "torch::rnn_relu",
-            "torch::lstm_cell",
-            "torch::gru_cell",
-            "torch::rnn_tanh_cell",
-            "torch::rnn_relu_cell",
         ),
         lambda call: 0,
     ),
@@ -157,6 +163,7 @@ HANDLES: dict[str, Handle] = {
 # fvcore sees functions, so what a composite function is made of is not seen apart, and backward is not seen at all
 CONVENTION = Convention(
     name="fvcore",
+    version="0.1.5.post20221221",
     unit="fvcore flop",
     summary="MACs of products and convolutions, plus FLOPs of norms, pooling and sampling; the rest zero; forward only",
     source="fvcore 0.1.5.post20221221, fvcore/nn/jit_handles.py",

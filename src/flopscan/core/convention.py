@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from flopscan.core.amount import Amount
 from flopscan.core.cost import Cost
 from flopscan.core.ledger import Ledger
-from flopscan.core.trace import Call
+from flopscan.core.trace import Call, Trace
 from flopscan.errors import SchemaError
 
 Handle = Callable[[Call], int]
+WrittenOut = Callable[[Call], Iterable[tuple[int, Call]]]
+Settle = Callable[[Trace, list[int]], list[int]]
+_WRITTEN = ("torch::", "module::")  # functions and modules as the user wrote them
 
 
 @dataclass(frozen=True)
 class Bug:
     """A known mistake of a peer that its convention reproduces: its name, where it is told, and what would be right.
 
-    ``right`` holds the handles that take the place of the wrong ones, as the peer would count without the mistake.
+    ``right`` holds the handles that take the place of the wrong ones, as the peer would count without the mistake; a
+    step of ``settle`` with the name of the mistake is left out.
     """
 
     name: str
     source: str
-    right: Mapping[str, Handle]
+    right: Mapping[str, Handle] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,13 @@ class Convention:
     axis letters, ``ssd`` of Mamba-2's: a report with a scan in it shows the conventions that have one side by side.
     ``bugs`` are the known mistakes among the handles, and ``version`` the version of the peer that the handles are
     those of.
+
+    Where names are not enough (every leaf module, any class of a package), ``fallback`` gives the handle of a function
+    or module that has none, or None. A formula of a whole model, in parameters and tokens, is ``whole``: what each
+    record of the ledger's trace adds to it; nothing else is asked then. ``settle`` are the steps, each with a name, by
+    which the peer changes the counts of all records at the end: a division by the batch, a call that it forgets.
+    ``module::`` among those that it looks ``through`` stands for every module. ``written_out`` says of an operator what
+    functions, and how many of each, the peer sees in its place.
     """
 
     name: str
@@ -52,22 +63,31 @@ class Convention:
     through: frozenset[str] = frozenset()
     bugs: tuple[Bug, ...] = ()
     version: str = ""
+    fallback: Callable[[Call], Handle | None] | None = None
+    whole: Callable[[Ledger], Sequence[int]] | None = None
+    settle: Mapping[str, Settle] = field(default_factory=dict)
+    written_out: Mapping[str, WrittenOut] = field(default_factory=dict)
 
     def without(self, *names: str) -> Convention:
         """This convention with the bugs called ``names`` mended (all of them for none). Raises KeyError for another."""
         known = {bug.name: bug for bug in self.bugs}
-        handles = dict(self.handles)
-        for name in names or known:
+        handles, mended = dict(self.handles), names or tuple(known)
+        for name in mended:
             handles.update(known[name].right)
-        return replace(self, handles=handles, bugs=tuple(b for b in self.bugs if names and b.name not in names))
+        settle = {name: step for name, step in self.settle.items() if name not in mended}
+        bugs = tuple(b for b in self.bugs if b.name not in mended)
+        return replace(self, handles=handles, settle=settle, bugs=bugs)
 
-    def takes(self, op: str) -> bool:
-        """Whether what is inside of ``op`` is not looked at."""
-        return op in self.handles and op not in self.through
+    def takes(self, call: Call) -> bool:
+        """Whether what is inside of ``call`` is not looked at."""
+        through = call.op in self.through or ("module::" in self.through and call.op.startswith("module::"))
+        return not through and self._handle(call) is not None
 
     def of(self, call: Call, cost: Cost | None) -> int:
         """What one call adds to the total."""
-        handle = self.handles.get(call.op)
+        if call.op in self.written_out:
+            return sum(times * self.of(function, None) for times, function in self.written_out[call.op](call))
+        handle = self._handle(call)
         if handle is not None:
             try:
                 return handle(call)
@@ -78,26 +98,35 @@ class Convention:
             return 0
         return sum(weight * getattr(cost, kind) for kind, weight in self.weights.items())
 
+    def _handle(self, call: Call) -> Handle | None:
+        found = self.handles.get(call.op)
+        if found is None and self.fallback is not None and call.op.startswith(_WRITTEN):
+            found = self.fallback(call)
+        return found
+
     def counts(self, ledger: Ledger) -> list[int]:
         """What each record of the ledger's trace adds, record by record; the sum is the total."""
+        if self.whole is not None:
+            return list(self.whole(ledger))
         trace, prices = ledger.trace, ledger.prices
         taken: list[bool] = []  # per frame: whether a handle took it, or one around it; a parent comes first
         for frame in trace.frames:
-            op = trace.calls[frame.call].op
+            call = trace.calls[frame.call]
             around = frame.parent >= 0 and taken[frame.parent]
-            taken.append(around or self.takes(op))
+            taken.append(around or self.takes(call))
         per_call: dict[int, int] = {}
         counts = []
         for record in trace.records:
-            op = trace.calls[record.call].op
             enveloped = record.inside >= 0 and taken[record.inside]
             unseen = bool(self.phases) and record.phase not in self.phases
-            if unseen or enveloped or (record.envelope and op not in self.handles):
+            if unseen or enveloped or (record.envelope and self._handle(trace.calls[record.call]) is None):
                 counts.append(0)
                 continue
             if record.call not in per_call:
                 per_call[record.call] = self.of(trace.calls[record.call], prices[record.call].ideal)
             counts.append(per_call[record.call] * record.count)
+        for step in self.settle.values():
+            counts = step(trace, counts)
         return counts
 
     def total(self, ledger: Ledger) -> Amount:

@@ -99,11 +99,15 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """A module that was called: path from the root, class name, parameters of its own (without its children)."""
+    """A module that was called: path from the root, class name, parameters of its own (without its children).
+
+    ``same`` is the first path (by index) of a module that has several, as one layer under two parents; -1 elsewhere.
+    """
 
     path: str
     cls: str
     params: int = 0
+    same: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +166,7 @@ class Trace:
             "schema": SCHEMA,
             "origin": dict(self.origin),
             "params": self.params,
-            "modules": [[m.path, m.cls, m.params] for m in self.modules],
+            "modules": [[m.path, m.cls, m.params, *([m.same] if m.same >= 0 else [])] for m in self.modules],
             "lines": list(self.lines),
             "calls": [
                 [c.op, {k: _encode(v) for k, v in c.args.items()}, [_encode(o) for o in c.outputs]] for c in self.calls

@@ -91,7 +91,7 @@ class _Sums:
 
 def _between(ledger: Ledger, a: Convention, b: Convention) -> list[Step]:
     trace = ledger.trace
-    taken = {i: a.takes(trace.calls[f.call].op) or b.takes(trace.calls[f.call].op) for i, f in enumerate(trace.frames)}
+    taken = {i: a.takes(trace.calls[f.call]) or b.takes(trace.calls[f.call]) for i, f in enumerate(trace.frames)}
     families = Families(ledger, taken)
     sums: dict[str, _Sums] = {}
     unseen: dict[str, list[int]] = {}

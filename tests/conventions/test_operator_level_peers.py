@@ -1,0 +1,116 @@
+"""Conventions of tools that see operators, functions or the nodes of a graph, beside the tools themselves."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import flopscan
+import torchvision_operators
+from conventions import layer_cases, small_models
+from flopscan import conventions
+
+pytestmark = pytest.mark.peers
+
+
+def ptflops_aten(model: nn.Module, operands: tuple[Any, ...]) -> int:
+    """ptflops' own mode around a run: its entry point makes one operand by itself."""
+    engine = pytest.importorskip("ptflops.aten_engine")
+    mode = engine.FlopCounterMode(model)
+    with mode:
+        model(*operands)
+    return int(mode.complexity)
+
+
+def fvcore(model: nn.Module, operands: tuple[Any, ...]) -> int:
+    """fvcore's analysis, its warnings off."""
+    analysis = pytest.importorskip("fvcore.nn").FlopCountAnalysis(model, operands)
+    return int(analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).total())
+
+
+def torchprofile(model: nn.Module, operands: tuple[Any, ...]) -> int:
+    """torchprofile's entry point."""
+    return int(pytest.importorskip("torchprofile").profile_macs(model, operands))
+
+
+def torch_flops(model: nn.Module, operands: tuple[Any, ...]) -> int:
+    """torch_flops, with its questions to a GPU's memory answered and a parameter to ask for a device."""
+    tool = pytest.importorskip("torch_flops")
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(io.StringIO()):
+        patch.setattr(torch.cuda, "reset_peak_memory_stats", lambda *_: None)
+        patch.setattr(torch.cuda, "max_memory_allocated", lambda *_: 0)
+        counter = tool.TorchFLOPsByFX(model)
+        counter.graph_model.register_parameter("asked_for_a_device", nn.Parameter(torch.zeros(1)))
+        counter.propagate(*operands)
+    return int(counter.print_total_flops(show=False))
+
+
+TOOLS: dict[str, Callable[[nn.Module, tuple[Any, ...]], int]] = {
+    "fvcore": fvcore,
+    "ptflops-aten": ptflops_aten,
+    "torchprofile": torchprofile,
+    "torch-flops": torch_flops,
+}
+DECLARED = {  # (case, convention): how much more the tool says, and the line that it comes from
+    ("multi-head attention", "torchprofile"): 4,  # handlers.py, _mul: batch times heads is a product of tensors to jit
+    ("encoder layer", "torchprofile"): 4,  # the same
+    ("multi-head attention with weights", "torchprofile"): 4 - 2 * 9 * 9,  # and jit drops the unused mean of weights
+    ("llama", "torchprofile"): 4,  # handlers.py, _mul: heads times repeats, for keys and values in two layers
+    # aten_ops.py, addmm_flop: a batch-first sequence is not contiguous, and torch adds its bias apart on a CPU
+    ("gru", "ptflops-aten"): -2 * 9 * 48,
+    ("rnn", "ptflops-aten"): -2 * 9 * 16,
+    ("bert", "fvcore"): -32 * 32,  # jit drops the pooler, whose result is not used
+    ("bert", "torchprofile"): -32 * 32,  # trace.py, _get_trace_graph: jit drops the pooler, whose result is not used
+    ("mamba2", "torchprofile"): 2,  # the same: a size in each layer
+    ("swin_t", "torch-flops"): 26,  # flops_ops.py, FunctionFLOPs_elemwise: sums and products of sizes
+}
+RAISES = {  # where the tool does: AttributeError of flops_ops.py, ModuleFLOPs_Norm, for a norm without a weight
+    ("batch norm 2d, not affine", "torch-flops"),
+    ("instance norm", "torch-flops"),
+    # IndexError of jit_handles.py, matmul_flop_jit, for a vector on the right
+    ("matmul with a vector", "fvcore"),
+    ("dot product", "fvcore"),
+    # fx: what cannot be traced
+    *((name, "torch-flops") for name in ("vit_b", "vmamba_t", *small_models.TOKENS)),
+}
+
+
+def compared(name: str, convention: str, model: nn.Module, operands: tuple[Any, ...]) -> None:
+    """Compare the tool with its convention, or see that it raises where that is known."""
+    torchvision_operators.defined()  # ptflops imports it where it is installed
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if (name, convention) in RAISES:
+            with pytest.raises(Exception), contextlib.redirect_stdout(io.StringIO()):  # noqa: B017 any: it is the tool's
+                TOOLS[convention](model, operands)
+            return
+        theirs = TOOLS[convention](model, operands)
+    assert flopscan.count(model, *operands).under(convention) == theirs - DECLARED.get((name, convention), 0)
+
+
+@pytest.mark.parametrize("convention", TOOLS)
+@pytest.mark.parametrize("case", layer_cases.CASES)
+def test_layers(case: str, convention: str) -> None:
+    compared(case, convention, *layer_cases.made(case))
+
+
+@pytest.mark.parametrize("convention", TOOLS)
+@pytest.mark.parametrize("name", small_models.MODELS)
+def test_models(name: str, convention: str) -> None:
+    compared(name, convention, *small_models.made(name))
+
+
+@pytest.mark.parametrize("convention", TOOLS)
+def test_the_version_is_the_one_that_the_handles_are_of(convention: str) -> None:
+    import importlib.metadata
+
+    package = {"ptflops-aten": "ptflops", "torch-flops": "torch_flops"}.get(convention, convention)
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        assert conventions.get(convention).version == importlib.metadata.version(package)
