@@ -234,6 +234,7 @@ def test_ultralytics_counts_modules_inside_of_a_rule_and_no_functions() -> None:
     assert flopscan.count(Mine(), (7, 2, 4)).under("ultralytics-thop") == 105 * 4 + 28 * 6
 
 
+TRANSFORMERS = "transformers.models.*"
 KERNELS: dict[str, tuple[dict[str, Any], tuple[int, int, int]]] = {
     # ptflops, DeepSpeed and ultralytics. 13 padded positions of 6 channels by 4, with a bias; a SiLU of 2*6*10
     "flopscan::causal_conv1d": (
@@ -264,16 +265,10 @@ KERNELS: dict[str, tuple[dict[str, Any], tuple[int, int, int]]] = {
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_a_kernel_is_seen_where_transformers_writes_it_out(kernel: str) -> None:
     operands, expected = KERNELS[kernel]
-    call = Call(kernel, operands, (next(v for v in operands.values()),))
-    for around, numbers in (("module::transformers.models.x.Mixer", expected), ("module::mine.Mixer", (0, 0, 0))):
-        settings = {"operands": (), "named": (), "settings": (), "parameters": (), "leaf": True, "bases": ()}
-        trace = Trace(
-            (Call(around, settings), call),
-            (Record(0, 0, 1, envelope=True), Record(1, 0, 1, inside=0)),
-            (Module("", "Mixer"),),
-            frames=(Frame(0),),
-        )
-        ledger = _ledger(trace)
+    out = (next(iter(operands.values())),)
+    for callee, numbers in ((f"{TRANSFORMERS}:f", expected), ("some_package.kernels:f", (0, 0, 0)), (None, (0, 0, 0))):
+        call = Call(kernel, operands if callee is None else {**operands, "callee": callee}, out)
+        ledger = _ledger(Trace((call,), (Record(0, 0, 1),), (Module("", "Mixer"),)))
         tools = ("ptflops", "deepspeed", "ultralytics-thop")
         assert tuple(int(conventions.get(tool).total(ledger)) for tool in tools) == numbers
 

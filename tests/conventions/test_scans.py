@@ -125,7 +125,7 @@ CONVOLUTION = {"x": (2, 6, 10), "weight": (6, 4), "bias": (6,)}
     ("name", "forward", "backward"),
     [
         ("dispatcher", 2 * 2 * 6 * 13 * 4, 2 * 2 * 2 * 6 * 13 * 4),
-        ("fvcore", 2 * 6 * 10 * 4, 0),
+        ("fvcore", 0, 0),
         ("vmamba", 2 * 6 * 10 * 4, 0),
         ("vmamba-v0", 2 * 6 * 10 * 4, 0),
         ("localvim", 2 * 6 * 10 * 4, 0),

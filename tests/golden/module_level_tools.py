@@ -1,4 +1,4 @@
-"""Which convention is which column of golden_vectors.json and of peer_totals.json: counters of modules and functions."""
+"""Which convention is which column of golden_vectors.json and peer_totals.json: counters of modules and functions."""
 
 LAYERS = {
     "ptflops(pytorch)": "ptflops",

@@ -92,9 +92,12 @@ def on_shapes(args: Any, kwargs: Mapping[str, Any]) -> bool:
 
 
 def operands_of(seam: Seam, bound: Mapping[str, Any]) -> dict[str, Any]:
-    """The operands as the trace has them: plain data, named as the rule names them, absent ones left out."""
+    """The operands as the trace has them: plain data, named as the rule names them, absent ones left out.
+
+    ``callee`` is the path of the seam: a counter may see into one function that computes the operator, not another.
+    """
     named = seam.named({name: plain(value) for name, value in bound.items()})
-    return {name: value for name, value in named.items() if value is not None}
+    return {**{name: value for name, value in named.items() if value is not None}, "callee": seam.path}
 
 
 def numbered(args: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:

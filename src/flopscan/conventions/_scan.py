@@ -9,12 +9,19 @@ OPERATOR = "flopscan::selective_scan"
 BACKWARD = "flopscan::selective_scan_backward"
 SSD = "flopscan::ssd"
 UPDATE = "flopscan::selective_state_update"
+CAUSAL_CONVOLUTION = "flopscan::causal_conv1d"
 
 
 def sizes(call: Call) -> tuple[int, int, int, int]:
     """b, d, l and n of a scan; a complex state counts once, as A has it."""
     batch, channels, length = call["u"].shape
     return batch, channels, length, call["A"].shape[-1]
+
+
+def causal_convolution(call: Call) -> int:
+    """The multiply-adds of a depthwise convolution on the outputs that it has."""
+    batch, _, length = call["x"].shape
+    return int(batch * length * call["weight"].numel)
 
 
 def per_state(halves_or_ones: float, *, skip: int = 0, gate: int = 0, always: int = 0) -> Handle:

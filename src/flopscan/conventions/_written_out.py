@@ -1,8 +1,8 @@
 """Kernels of state-space models as transformers 5.23 writes them out in torch, for counters that see the functions.
 
-Where no kernel package is installed, a model of transformers runs its own slow path: these are the functions that it
-calls, and how often. In a trace the kernel is one operator. Outside of a model of transformers it is a kernel of a
-package, in which such a counter sees nothing.
+Where no kernel package is installed, a model of transformers runs its own slow path: these are the products, the
+convolutions, the gates and the multiplications in it, and how often each is called. In a trace it is one operator,
+whose ``callee`` is transformers' function; of a package's kernel such a counter sees nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from flopscan.core.convention import WrittenOut
-from flopscan.core.trace import Call, TensorSpec, Trace
+from flopscan.core.trace import Call, TensorSpec
 
 Called = Iterator[tuple[int, Call]]
 
@@ -35,6 +35,16 @@ def _einsum(equation: str, sizes: Mapping[str, int]) -> Call:
     return Call("torch::einsum", {"equation": equation, "operands": operands, "spelled": "torch"}, out)
 
 
+def _mul(*shape: int) -> Call:
+    """A product of elements with this result, written as ``a * b``."""
+    return _function("mul", "operator", ("input", TensorSpec(shape)), ("other", TensorSpec(shape)), out=shape)
+
+
+def _gated(z: TensorSpec) -> Called:
+    yield 1, _silu(z)
+    yield 1, _mul(*z.shape)
+
+
 def _causal_convolution(call: Call) -> Called:
     """A convolution padded on both sides, or of the states before and the steps; the activation of what is kept."""
     x, weight, states = call["x"], call["weight"], call.get("initial_states")
@@ -49,15 +59,19 @@ def _causal_convolution(call: Call) -> Called:
 
 
 def _selective_scan(call: Call) -> Called:
-    """The read-out of each step as a product, and the gate."""
+    """dt A, dt B and (dt B) u of all steps; each step's decay of the states, and its read-out as a product."""
     (b, d, l), n = call["u"].shape, call["A"].shape[-1]
+    yield 3, _mul(b, d, l, n)
+    yield l, _mul(b, d, n)
     yield l, _product("matmul", "torch", (b, d, n), (b, n, 1))
+    if call.get("D") is not None:
+        yield 1, _mul(b, d, l)
     if call.get("z") is not None:
-        yield 1, _silu(call["z"])
+        yield from _gated(call["z"])
 
 
 def _ssd(call: Call) -> Called:
-    """Five einsums over chunks."""
+    """Five einsums over chunks, and the decays before and after them."""
     b, length, h, p = call["x"].shape
     l, n = call["chunk_size"], call["B"].shape[-1]
     c = -(-length // l)
@@ -65,52 +79,95 @@ def _ssd(call: Call) -> Called:
     for equation in ("bclhn,bcshn->bclsh", "bclsh,bcshp->bclhp", "bclhn,bclhp->bchpn", "bclhn,bchpn->bclhp"):
         yield 1, _einsum(equation, sizes)
     yield 1, _einsum("bzch,bzhpn->bchpn", {**sizes, "z": c + 1, "c": c + 1})
+    for decayed in ((b, length, h, p), (b, length, h), (b, c, l, l, h), (b, c, l, h, n), (b, c, l, h, p)):
+        yield 1, _mul(*decayed)
+    if call.get("D") is not None:
+        yield 1, _mul(b, c * l, h, p)
 
 
 def _update(call: Call) -> Called:
-    """The read-out of one step: of Mamba a matmul, of Mamba-2 a bmm of all heads; and the gate."""
+    """dt A, dt B, (dt B) x and the decay; the read-out, of Mamba a matmul, of Mamba-2 a bmm of all heads; the gate."""
     x, n = call["x"].shape, call["state"].shape[-1]
+    yield 4, _mul(*x, n)
     if len(x) == 2:
         yield 1, _product("matmul", "torch", (*x, n), (x[0], n, 1))
     else:
         yield 1, _product("bmm", "torch", (x[0] * x[1], x[2], n), (x[0] * x[1], n, 1))
+    if call.get("D") is not None:
+        yield 1, _mul(*x)
     if call.get("z") is not None:
-        yield 1, _silu(call["z"])
+        yield from _gated(call["z"])
 
 
-def _delta_rule(call: Call, *, kda: bool = False) -> Called:
-    """By chunks, written with @: two products of every chunk at once and four of each; step by step none."""
+def _delta_steps(call: Call) -> Called:
+    """Step by step without a product: of each state the decay, two read-outs and the update; beta."""
+    (b, length, h, v), k = call["value"].shape, call["query"].shape[-1]
+    yield 4 * length, _mul(b, h, k, v)
+    yield length, _mul(b, h, v)
+
+
+def _normalised(call: Call) -> Called:
+    """Squares and a scaling, of queries and of keys."""
+    (b, length, h, _), k = call["value"].shape, call["query"].shape[-1]
+    if call.get("use_qk_l2norm_in_kernel"):
+        yield 4, _mul(b, h, length, k)
+
+
+def _gated_delta_rule(call: Call) -> Called:
+    """By chunks, written with @: two products of every chunk at once and four of each; two triangular solves."""
+    yield from _normalised(call)
     c = call.get("chunk_size")
     if c is None:
+        yield from _delta_steps(call)
         return
     (b, length, h, v), k = call["value"].shape, call["query"].shape[-1]
     chunks = -(-length // c)
-    for columns in (v, k) if kda else (c, c):
-        rows = c if kda else k
-        yield 1, _product("matmul", "operator", (b, h, chunks, c, rows), (b, h, chunks, rows, columns))
+    yield 2, _product("matmul", "operator", (b, h, chunks, c, k), (b, h, chunks, k, c))
+    yield from _through_chunks(b, h, chunks, c, k, v)
+    yield 1, _mul(b, h, length, k)
+    yield 1, _mul(b, h, chunks * c, v)
+    yield 4, _mul(b, h, chunks * c, k)
+    yield 2, _mul(b, h, chunks, c, c)
+
+
+def _kda(call: Call) -> Called:
+    """The same with a decay a channel: scores by elements, and the inverse of a triangle row by row."""
+    yield from _normalised(call)
+    (b, length, h, v), k = call["value"].shape, call["query"].shape[-1]
+    c = call.get("chunk_size")
+    if c is None:
+        yield 1, _mul(b, length, h, k)
+        yield from _delta_steps(call)
+        return
+    chunks = -(-length // c)
+    for columns in (v, k):
+        yield 1, _product("matmul", "operator", (b, h, chunks, c, c), (b, h, chunks, c, columns))
+    yield from _through_chunks(b, h, chunks, c, k, v)
+    yield 1, _mul(b, h, chunks * c, v)
+    yield 5, _mul(b, h, chunks * c, k)
+    yield 4, _mul(b, h, chunks, c, c, k)
+    for row in range(1, c):
+        yield 1, _mul(b, h, chunks, row, row)
+
+
+def _through_chunks(b: int, h: int, chunks: int, c: int, k: int, v: int) -> Called:
+    """Of each chunk what the state predicts and gives, what the chunk gives, the state after it; its decay."""
     yield 2 * chunks, _product("matmul", "operator", (b, h, c, k), (b, h, k, v))
     yield chunks, _product("matmul", "operator", (b, h, c, c), (b, h, c, v))
     yield chunks, _product("matmul", "operator", (b, h, k, c), (b, h, c, v))
+    yield chunks, _mul(b, h, k, v)
+
+
+def _in_transformers(functions: WrittenOut) -> WrittenOut:
+    """``functions`` where transformers' own function was called, and none elsewhere."""
+    return lambda call: functions(call) if str(call.get("callee", "")).startswith("transformers.") else ()
 
 
 WRITTEN_OUT: dict[str, WrittenOut] = {
-    "flopscan::causal_conv1d": _causal_convolution,
-    "flopscan::selective_scan": _selective_scan,
-    "flopscan::ssd": _ssd,
-    "flopscan::selective_state_update": _update,
-    "flopscan::gated_delta_rule": _delta_rule,
-    "flopscan::kda": lambda call: _delta_rule(call, kda=True),
+    "flopscan::causal_conv1d": _in_transformers(_causal_convolution),
+    "flopscan::selective_scan": _in_transformers(_selective_scan),
+    "flopscan::ssd": _in_transformers(_ssd),
+    "flopscan::selective_state_update": _in_transformers(_update),
+    "flopscan::gated_delta_rule": _in_transformers(_gated_delta_rule),
+    "flopscan::kda": _in_transformers(_kda),
 }
-KERNELS = "kernels are seen where transformers writes them out"
-
-
-def in_transformers(trace: Trace, counts: list[int]) -> list[int]:
-    """No count for a kernel that is not called by a model of transformers."""
-    inside: list[bool] = []  # per frame
-    for frame in trace.frames:
-        around = frame.parent >= 0 and inside[frame.parent]
-        inside.append(around or trace.calls[frame.call].op.startswith("module::transformers."))
-    return [
-        0 if trace.calls[record.call].op in WRITTEN_OUT and (record.inside < 0 or not inside[record.inside]) else count
-        for record, count in zip(trace.records, counts, strict=True)
-    ]

@@ -14,7 +14,7 @@ from flopscan.conventions import _patched
 from flopscan.conventions._frames import HELD, visits, without_held
 from flopscan.conventions._functions import attention, product
 from flopscan.conventions._patched import PAIRS, Pair, Pairs, exactly, only
-from flopscan.conventions._written_out import KERNELS, WRITTEN_OUT, in_transformers
+from flopscan.conventions._written_out import WRITTEN_OUT
 from flopscan.conventions.deepspeed import WRONG as FROM_DEEPSPEED
 from flopscan.core.convention import Bug, Convention
 from flopscan.core.trace import Call, Trace
@@ -84,7 +84,7 @@ WRONG: tuple[tuple[str, str, Pairs], ...] = (
     ),
 )
 SHARED = Bug("a module under two parents counts for both", "calflops 0.3.2, calflops/utils.py, get_module_flops")
-SETTLE = {HELD: without_held, KERNELS: in_transformers, SHARED.name: _multiplied}
+SETTLE = {HELD: without_held, SHARED.name: _multiplied}
 CONVENTION = Convention(
     name="calflops",
     unit="FLOP",

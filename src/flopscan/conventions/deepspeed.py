@@ -14,7 +14,7 @@ import math
 from flopscan.conventions import _functions, _patched
 from flopscan.conventions._frames import HELD, without_held
 from flopscan.conventions._patched import PAIRS, Pair, Pairs, exactly, only, product
-from flopscan.conventions._written_out import KERNELS, WRITTEN_OUT, in_transformers
+from flopscan.conventions._written_out import WRITTEN_OUT
 from flopscan.core.convention import Bug, Convention
 from flopscan.core.trace import Call
 
@@ -62,6 +62,6 @@ CONVENTION = Convention(
     handles=_patched.flops(THEIRS),
     phases=("forward",),
     written_out=WRITTEN_OUT,
-    settle={HELD: without_held, KERNELS: in_transformers},
+    settle={HELD: without_held},
     bugs=tuple(Bug(name, f"{SOURCE}, {where}", _patched.flops(right)) for name, where, right in WRONG),
 )

@@ -5,7 +5,7 @@ Facts from deepspeed/profiling/flops_profiler/profiler.py (Apache-2.0): an einsu
 
 from flopscan.conventions import _patched
 from flopscan.conventions._frames import HELD, without_held
-from flopscan.conventions._written_out import KERNELS, WRITTEN_OUT, in_transformers
+from flopscan.conventions._written_out import WRITTEN_OUT
 from flopscan.conventions.deepspeed import SOURCE, THEIRS, WRONG
 from flopscan.core.convention import Bug, Convention
 
@@ -18,7 +18,7 @@ CONVENTION = Convention(
     handles=_patched.macs(THEIRS),
     phases=("forward",),
     written_out=WRITTEN_OUT,
-    settle={HELD: without_held, KERNELS: in_transformers},
+    settle={HELD: without_held},
     bugs=(
         *(Bug(name, f"{SOURCE}, {where}", _patched.macs(right)) for name, where, right in WRONG),
         Bug(

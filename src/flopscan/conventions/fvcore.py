@@ -1,13 +1,14 @@
 """fvcore 0.1.5: multiply-adds of products and convolutions, FLOPs of norms and pooling, all called flop.
 
 Facts of each handle from fvcore/nn/jit_handles.py and fvcore/nn/flop_count.py (Apache-2.0). What fvcore has no handle
-for counts zero, attention as one function and LSTMs among it.
+for counts zero, attention as one function, LSTMs and kernels of packages among it.
 """
 
 from __future__ import annotations
 
 import math
 
+from flopscan.conventions._written_out import WRITTEN_OUT
 from flopscan.core.convention import Convention, Handle
 from flopscan.core.trace import Call, TensorSpec
 
@@ -35,15 +36,9 @@ def _written_convolution(call: Call) -> int:
     return int(batch * math.prod(out[len(out) - len(weight.shape) + 2 :]) * weight.numel)
 
 
-def _causal_convolution(call: Call) -> int:
-    """A depthwise convolution on the outputs that it has; of the kernel itself fvcore sees nothing."""
-    batch, _, length = call["x"].shape
-    return int(batch * length * call["weight"].numel)
-
-
 def _matmul(call: Call) -> int:
     """The elements of the left operand times the columns of the right one: a broadcast right operand is lost."""
-    left, right = call["input"], call["other"]
+    left, right = call["input"], call.get("other", call.get("mat2"))
     return int(left.numel * right.shape[-1]) if len(right.shape) > 1 else int(left.numel)
 
 
@@ -125,9 +120,9 @@ HANDLES: dict[str, Handle] = {
     "aten::bmm": _mm,
     "aten::convolution": _convolution,
     **dict.fromkeys(("torch::conv1d", "torch::conv2d", "torch::conv3d"), _written_convolution),
-    "flopscan::causal_conv1d": _causal_convolution,
     "torch::matmul": _matmul,
     "torch::rmatmul": _rmatmul,
+    "torch::bmm": _matmul,
     "torch::einsum": _einsum,
     **dict.fromkeys(
         (
@@ -168,5 +163,6 @@ CONVENTION = Convention(
     summary="MACs of products and convolutions, plus FLOPs of norms, pooling and sampling; the rest zero; forward only",
     source="fvcore 0.1.5.post20221221, fvcore/nn/jit_handles.py",
     handles=HANDLES,
+    written_out=WRITTEN_OUT,
     phases=("forward",),
 )

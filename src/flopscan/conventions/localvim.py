@@ -1,6 +1,6 @@
 """How LocalMamba counts LocalVim: 5 per (b, d, l, n) and 2 per (b, d, l), added to MACs; projections counted once."""
 
-from flopscan.conventions._scan import OPERATOR, per_state
+from flopscan.conventions._scan import CAUSAL_CONVOLUTION, OPERATOR, causal_convolution, per_state
 from flopscan.conventions.fvcore import HANDLES, einsum_macs
 from flopscan.core.convention import Convention
 
@@ -9,7 +9,12 @@ CONVENTION = Convention(
     unit="mixed",
     summary="fvcore MACs and norms, scan 5*L*D*N + 2*L*D for each sequence of a batch",
     source="hunto/LocalMamba, its handler of MambaInnerFnNoOutProj; there the batch is dropped, here it is counted",
-    handles={**HANDLES, "torch::einsum": einsum_macs, OPERATOR: per_state(5, always=2)},
+    handles={
+        **HANDLES,
+        "torch::einsum": einsum_macs,
+        CAUSAL_CONVOLUTION: causal_convolution,
+        OPERATOR: per_state(5, always=2),
+    },
     phases=("forward",),
     scan="5bdln + 2bdl",
 )

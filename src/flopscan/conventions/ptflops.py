@@ -15,7 +15,7 @@ from flopscan.conventions._frames import HELD, hidden, visits, without_held
 from flopscan.conventions._modules import each, first, has, is_module, module, nothing, operands, per_input, setting
 from flopscan.conventions._patched import POOLS, from_the_left, product, spelled, sum_with_product
 from flopscan.conventions._rnn import cells, recurrent
-from flopscan.conventions._written_out import KERNELS, WRITTEN_OUT, in_transformers
+from flopscan.conventions._written_out import WRITTEN_OUT
 from flopscan.core.convention import Bug, Convention, Handle
 from flopscan.core.trace import Call, TensorSpec, Trace
 
@@ -226,7 +226,6 @@ CONVENTION = Convention(
     written_out=WRITTEN_OUT,
     settle={
         HELD: without_held,
-        KERNELS: in_transformers,
         LOST.name: _lost,
         SHARED.name: _multiplied,
         DIVIDED.name: _divided,

@@ -7,6 +7,7 @@ and everything else are zero. The model runs on a CPU in eval mode, forward alon
 from __future__ import annotations
 
 from flopscan.conventions import _products, dispatcher
+from flopscan.conventions._scan import CAUSAL_CONVOLUTION
 from flopscan.conventions.torch import lstm
 from flopscan.conventions.torch_2_13 import CONVENTION as _torch
 from flopscan.core.convention import Bug, Convention, Handle
@@ -27,12 +28,19 @@ def _attention(call: Call) -> int:
     return _torch.handles[_products.ATTENTION](call) // 2
 
 
+def _causal_convolution(call: Call) -> int:
+    """As a convolution, at the positions that are cut off too."""
+    macs = dispatcher.CONVENTION.handles[CAUSAL_CONVOLUTION](call) // 2
+    return macs + (macs // call["weight"].shape[-1] if call.get("bias") is not None else 0)
+
+
 def _kernel(handle: Handle) -> Handle:
     return lambda call: handle(call) // 2
 
 
 HANDLES: dict[str, Handle] = {
     **{name: _kernel(handle) for name, handle in dispatcher.CONVENTION.handles.items()},
+    CAUSAL_CONVOLUTION: _causal_convolution,
     **_products.MACS,
     "aten::addmm": _addmm,
     "aten::convolution": _convolution,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 
 from flopscan.conventions import _products
+from flopscan.conventions._written_out import WRITTEN_OUT
 from flopscan.core.convention import Bug, Convention, Handle
 from flopscan.core.trace import Call, TensorSpec
 
@@ -103,6 +104,7 @@ HANDLES: dict[str, Handle] = {
     "torch::linear": _linear,
     "torch::matmul": _matmul,
     "torch::rmatmul": _matmul,
+    "torch::bmm": _matmul,
     "torch::einsum": _einsum,
     **dict.fromkeys((*(f"torch::conv{n}d" for n in (1, 2, 3)), *_TRANSPOSED, "aten::convolution"), _convolution),
     **dict.fromkeys(
@@ -113,7 +115,7 @@ HANDLES: dict[str, Handle] = {
         ),
         _norm,
     ),
-    **dict.fromkeys(("aten::mul", "aten::mul_", "aten::mean", "aten::leaky_relu"), _per_output),
+    **dict.fromkeys(("torch::mul", "aten::mul", "aten::mul_", "aten::mean", "aten::leaky_relu"), _per_output),
     **dict.fromkeys(("aten::avg_pool2d", "aten::avg_pool3d"), _per_output),
     **dict.fromkeys((f"torch::adaptive_avg_pool{n}d" for n in (1, 2, 3)), _per_output),
     "aten::upsample_bilinear2d": _bilinear,
@@ -133,6 +135,7 @@ CONVENTION = Convention(
     summary="MACs of products and attention, one an output of norms, averages and products of elements; forward only",
     source="torchprofile 0.1.0, torchprofile/handlers.py",
     handles=HANDLES,
+    written_out=WRITTEN_OUT,
     phases=("forward",),
     bugs=(
         Bug(

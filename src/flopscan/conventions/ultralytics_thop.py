@@ -12,7 +12,7 @@ from flopscan.conventions._frames import hidden
 from flopscan.conventions._functions import PRODUCTS, einsum_of_two
 from flopscan.conventions._gates import all_layers, step
 from flopscan.conventions._modules import first, has, is_module, rows, setting, softmax_axis
-from flopscan.conventions._written_out import KERNELS, WRITTEN_OUT, in_transformers
+from flopscan.conventions._written_out import WRITTEN_OUT
 from flopscan.core.convention import Bug, Convention, Handle
 from flopscan.core.trace import Call, Trace
 
@@ -172,7 +172,7 @@ CONVENTION = Convention(
     through=frozenset({"module::"}),
     phases=("forward",),
     written_out=WRITTEN_OUT,
-    settle={KERNELS: in_transformers, "functions do not count inside of a module that has a rule": _outside_of_rules},
+    settle={"functions do not count inside of a module that has a rule": _outside_of_rules},
     bugs=(
         Bug(
             "mm, addmm and baddbmm are not seen",

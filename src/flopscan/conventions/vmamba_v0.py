@@ -4,7 +4,7 @@ Its multiplications are halved (an einsum of two factors without a sum is half a
 These are the totals of the paper's first version: 4.5, 9.1 and 15.2 G for the v0 forms.
 """
 
-from flopscan.conventions._scan import OPERATOR, per_state
+from flopscan.conventions._scan import CAUSAL_CONVOLUTION, OPERATOR, causal_convolution, per_state
 from flopscan.conventions.fvcore import HANDLES, einsum_macs
 from flopscan.core.convention import Convention
 
@@ -13,7 +13,12 @@ CONVENTION = Convention(
     unit="mixed",
     summary="fvcore MACs and norms, scan 3.5*B*L*D*N + B*D*L with its multiplications halved",
     source="MzeroMiko/VMamba before commit c22bd98, flops_selective_scan_ref; einsum counted exactly",
-    handles={**HANDLES, "torch::einsum": einsum_macs, OPERATOR: per_state(3.5, skip=1)},
+    handles={
+        **HANDLES,
+        "torch::einsum": einsum_macs,
+        CAUSAL_CONVOLUTION: causal_convolution,
+        OPERATOR: per_state(3.5, skip=1),
+    },
     phases=("forward",),
     scan="3.5bdln + bdl for D",
 )
