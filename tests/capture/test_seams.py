@@ -17,6 +17,7 @@ import flopscan
 import flopscan.api
 import flopscan.ops
 from flopscan.capture.swap import Swapped
+from flopscan.core.trace import Trace
 from flopscan.errors import FlopscanError, FlopscanWarning
 
 PACKAGES = ("selective_scan_cuda", "mamba_ssm", "causal_conv1d")
@@ -325,6 +326,19 @@ def test_a_real_run_of_a_python_function_runs_it_once(python_package: Any) -> No
     assert torch.equal(y, torch.ones(2, 6, 9))
     assert counted.report.by_operator().keys() == {"flopscan::causal_conv1d"}
     assert len(python_package.REACHED) == 1
+
+
+def test_the_callee_stands_in_the_trace_forward_and_backward(tmp_path: Path) -> None:
+    report = flopscan.count(target(tmp_path, MAMBA, "Block"), (2, 6, 9), (2, 4, 9), backward=True)
+    report.ledger.trace.save(str(tmp_path / "trace.json"))
+    for trace in (report.ledger.trace, Trace.load(str(tmp_path / "trace.json"))):
+        callees = {call.op: call["callee"] for call in trace.calls if call.op.startswith("flopscan::")}
+        assert callees == {
+            "flopscan::causal_conv1d": "causal_conv1d:causal_conv1d_fn",
+            "flopscan::causal_conv1d_backward": "causal_conv1d:causal_conv1d_fn",
+            "flopscan::selective_scan": "mamba_ssm.ops.selective_scan_interface:selective_scan_fn",
+            "flopscan::selective_scan_backward": "mamba_ssm.ops.selective_scan_interface:selective_scan_fn",
+        }
 
 
 def test_a_python_function_with_another_signature_is_counted_by_what_it_does(python_package: Any) -> None:
