@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import flopscan
+from flopscan import conventions
 
 CASES: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...], int]] = {
     "linear: no bias": (nn.Linear(64, 128), ((8, 64),), 8 * 64 * 128),
@@ -45,6 +46,24 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...], int]] = 
 def test_layer(case: str) -> None:
     model, shapes, expected = CASES[case]
     assert flopscan.count(model, *shapes).under("fvcore") == expected
+
+
+@pytest.mark.parametrize(
+    ("bug", "function", "shapes", "wrong", "right"),
+    [
+        ("attention as one function", F.scaled_dot_product_attention, ((1, 4, 16, 8),) * 3, 0, 4 * 16 * 16 * 2 * 8),
+        ("what matmul broadcasts is lost", torch.matmul, ((20, 10), (7, 10, 100)), 20_000, 140_000),
+        ("what matmul broadcasts is lost", lambda a, b: b.__rmatmul__(a), ((20, 10), (7, 10, 100)), 20_000, 140_000),
+        (
+            "einsum with four digits, and half where nothing is summed",
+            lambda a, b: torch.einsum("i,j->ij", a, b), ((5,), (6,)), 15, 30,
+        ),
+    ],
+)  # fmt: skip
+def test_a_known_bug_and_without_it(bug: str, function: Any, shapes: Any, wrong: int, right: int) -> None:
+    convention, ledger = conventions.get("fvcore"), flopscan.count(function, *shapes).ledger
+    assert convention.total(ledger) == wrong
+    assert convention.without(bug).total(ledger) == right
 
 
 def test_vmamba_counts_einsum_exactly() -> None:

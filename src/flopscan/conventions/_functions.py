@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from flopscan.conventions import _einsum
+from flopscan.conventions import _einsum, _products
 from flopscan.core.convention import Handle
 from flopscan.core.trace import Call
 
@@ -17,12 +17,6 @@ def product(call: Call) -> int:
 def linear(call: Call) -> int:
     """b*l*k*n."""
     return call["input"].numel * call["weight"].shape[0]
-
-
-def attention(call: Call) -> int:
-    """Two products over all pairs of positions, whatever the mask."""
-    value = call["value"].shape
-    return (call.out.numel // value[-1]) * call["key"].shape[-2] * (call["query"].shape[-1] + value[-1])
 
 
 def einsum_of_two(call: Call) -> int:
@@ -49,5 +43,5 @@ PRODUCTS: dict[str, Handle] = {
     **dict.fromkeys(("torch::addmm", "torch::baddbmm", "torch::addbmm"), with_sum),
     "torch::linear": linear,
     "torch::einsum": _einsum.macs,
-    "flopscan::scaled_dot_product_attention": attention,
+    _products.ATTENTION: _products.attention,
 }

@@ -12,8 +12,9 @@ import math
 
 from flopscan.conventions import _patched
 from flopscan.conventions._frames import HELD, visits, without_held
-from flopscan.conventions._functions import attention, product
+from flopscan.conventions._functions import product
 from flopscan.conventions._patched import PAIRS, Pair, Pairs, exactly, only
+from flopscan.conventions._products import ATTENTION, attention
 from flopscan.conventions._written_out import WRITTEN_OUT
 from flopscan.conventions.deepspeed import WRONG as FROM_DEEPSPEED
 from flopscan.core.convention import Bug, Convention
@@ -69,7 +70,7 @@ WRONG: tuple[tuple[str, str, Pairs], ...] = (
         "MrYxJ/calculate-flops.pytorch issue 48",
         {
             **dict.fromkeys(_PRODUCTS, exactly(product)),
-            "flopscan::scaled_dot_product_attention": exactly(attention),
+            ATTENTION: exactly(attention),
         },
     ),
     (

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 
-from flopscan.conventions import _functions, _patched
+from flopscan.conventions import _functions, _patched, _products
 from flopscan.conventions._frames import HELD, without_held
 from flopscan.conventions._patched import PAIRS, Pair, Pairs, exactly, only, product
 from flopscan.conventions._written_out import WRITTEN_OUT
@@ -37,7 +37,7 @@ THEIRS: dict[str, Pair] = {
     "torch::interpolate": _resized,
     **dict.fromkeys(("torch::matmul", "torch::mm", "torch::bmm"), product),
     **dict.fromkeys(("torch::add", "torch::mul"), only(_patched.output, "torch", "method")),
-    "flopscan::scaled_dot_product_attention": exactly(_functions.attention),
+    _products.ATTENTION: exactly(_products.attention),
 }
 WRONG: tuple[tuple[str, str, Pairs], ...] = (
     ("what matmul broadcasts is lost", "_matmul_flops_compute", {"torch::matmul": exactly(_functions.product)}),

@@ -18,6 +18,7 @@ A grouped convolution's gradients are counted right here: torch's own formula ta
 
 from __future__ import annotations
 
+from flopscan.conventions import _products
 from flopscan.conventions._scan import BACKWARD, OPERATOR, SSD, UPDATE, sizes
 from flopscan.core.convention import Convention, Handle
 from flopscan.core.trace import Call
@@ -88,12 +89,6 @@ def _delta_rule_backward(scores: int) -> Handle:
     return count
 
 
-def _attention(call: Call) -> int:
-    """Two products over every pair of positions."""
-    query, key, value = call["query"].shape, call["key"].shape, call["value"].shape
-    return 2 * (call.out.numel // value[-1]) * key[-2] * (query[-1] + value[-1])
-
-
 def _nothing(call: Call) -> int:
     return 0
 
@@ -118,7 +113,7 @@ CONVENTION = Convention(
         "flopscan::kda_backward": _delta_rule_backward(1),
         "flopscan::pscan": _nothing,
         "flopscan::pscan_backward": _nothing,
-        "flopscan::scaled_dot_product_attention": _attention,
+        **_products.scaled(2, {_products.ATTENTION: _products.attention}),
     },
     scan="2bdln, 0 where n is 1",
     ssd="2bh(cqn(q + p) + cqp(q + n) + (c + 1)^2 pn), c chunks of q",

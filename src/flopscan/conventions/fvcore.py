@@ -8,27 +8,19 @@ from __future__ import annotations
 
 import math
 
+from flopscan.conventions import _einsum as _spelled
+from flopscan.conventions import _functions, _products
+from flopscan.conventions._patched import turned
 from flopscan.conventions._written_out import WRITTEN_OUT
-from flopscan.core.convention import Convention, Handle
-from flopscan.core.trace import Call, TensorSpec
-
-
-def _addmm(call: Call) -> int:
-    (m, k), (_, n) = call["mat1"].shape, call["mat2"].shape
-    return int(m * k * n)
-
-
-def _mm(call: Call) -> int:
-    return int(call["self"].numel * call["mat2"].shape[-1])
-
-
-def _convolution(call: Call) -> int:
-    spatial = (call["input"] if call["transposed"] else call.out).shape[2:]
-    return int(call["input"].shape[0] * math.prod(spatial) * call["weight"].numel)
+from flopscan.core.convention import Bug, Convention, Handle
+from flopscan.core.trace import Call
 
 
 def _written_convolution(call: Call) -> int:
-    """The same; `padding="same"` is a function of its own to torch.jit, which has no handle."""
+    """The weight's elements at each position of the output.
+
+    `padding="same"` is a function of its own to torch.jit, which has no handle.
+    """
     image, weight, out = call["input"], call["weight"], call.out.shape
     if isinstance(call.get("padding"), str):
         return 0
@@ -43,56 +35,22 @@ def _matmul(call: Call) -> int:
 
 
 def _rmatmul(call: Call) -> int:
-    return _matmul(Call(call.op, {"input": call["other"], "other": call["input"]}, call.outputs))
+    return _matmul(turned(call))
 
 
-def einsum_macs(call: Call) -> int:
-    """The multiply-adds of an einsum: of two operands the product of all axes, of more pairwise from the left."""
-    terms, sizes, result = _equation(call)
-    macs, left = 0, terms[0]
-    for i, right in enumerate(terms[1:], start=2):
-        axes = set(left) | set(right)
-        macs += math.prod(sizes[a] for a in axes)
-        later = set(result).union(*terms[i:])
-        left = "".join(sorted(axes & later))
-    return macs
-
-
-def _equation(call: Call) -> tuple[list[str], dict[str, int], str]:
-    operands = call["operands"]
-    if len(operands) == 1 and isinstance(operands[0], (tuple, list)):
-        operands = operands[0]
-    left, arrow, result = str(call["equation"]).replace(" ", "").partition("->")
-    terms = left.split(",")
-    sizes: dict[str, int] = {}
-    plain = []
-    for term, operand in zip(terms, operands, strict=True):
-        assert isinstance(operand, TensorSpec)
-        extra = len(operand.shape) - len(term.replace("...", ""))
-        dots = "".join(chr(0x391 + i) for i in range(extra))  # one letter an axis that the dots stand for
-        term = term.replace("...", dots)
-        for axis, size in zip(term, operand.shape, strict=True):
-            sizes[axis] = max(size, sizes.get(axis, 1))
-        plain.append(term)
-    if not arrow:
-        everything = "".join(plain)
-        result = "".join(sorted(a for a in set(everything) if everything.count(a) == 1))
-    return plain, sizes, result.replace("...", "".join(sorted(a for a in sizes if a >= "\u0391")))
+def _rmatmul_right(call: Call) -> int:
+    return _functions.product(turned(call))
 
 
 def _einsum(call: Call) -> int:
-    """numpy's count of the contraction, printed with four significant digits and halved, as fvcore reads it."""
-    terms, sizes, result = _equation(call)
-    renamed = ",".join(terms)
-    order: dict[str, str] = {}
-    for letter in renamed.replace(",", ""):
-        order.setdefault(letter, chr(ord("a") + len(order)))
-    shape = ",".join("".join(order[a] for a in term) for term in terms)
-    if f"{shape}->{''.join(order.get(a, a) for a in result)}" in ("abc,abd->acd", "abc,adc->adb") or len(terms) != 2:
-        return einsum_macs(call)
-    inner = bool(set(sizes) - set(result))
-    printed = float(f"{math.prod(sizes.values()) * (1 + inner):.3e}")
-    return math.floor(printed / 2)
+    """Half of numpy's FLOPs, as they are printed with four digits; two equations exactly."""
+    terms, result, _ = _spelled.axes(call)
+    written = f"{','.join(terms)}->{result}"
+    order = dict.fromkeys(filter(str.isalpha, written))
+    written = written.translate({ord(letter): ord("a") + i for i, letter in enumerate(order)})
+    if written in ("abc,abd->acd", "abc,adc->adb"):
+        return _spelled.macs(call)
+    return _spelled.printed_flops(call) // 2
 
 
 def _norm(call: Call) -> int:
@@ -115,10 +73,8 @@ def _per_output(factor: int) -> Handle:
 
 
 HANDLES: dict[str, Handle] = {
-    "aten::addmm": _addmm,
-    "aten::mm": _mm,
-    "aten::bmm": _mm,
-    "aten::convolution": _convolution,
+    **dict.fromkeys(("aten::addmm", "aten::mm", "aten::bmm"), _products.matrices),
+    "aten::convolution": _products.convolution,
     **dict.fromkeys(("torch::conv1d", "torch::conv2d", "torch::conv3d"), _written_convolution),
     "torch::matmul": _matmul,
     "torch::rmatmul": _rmatmul,
@@ -165,4 +121,21 @@ CONVENTION = Convention(
     handles=HANDLES,
     written_out=WRITTEN_OUT,
     phases=("forward",),
+    bugs=(
+        Bug(
+            name="attention as one function",
+            source="MzeroMiko/VMamba issue 296",
+            right={_products.ATTENTION: _products.attention},
+        ),
+        Bug(
+            name="what matmul broadcasts is lost",
+            source="fvcore 0.1.5.post20221221, fvcore/nn/jit_handles.py, matmul_flop_jit",
+            right={"torch::matmul": _functions.product, "torch::rmatmul": _rmatmul_right},
+        ),
+        Bug(
+            name="einsum with four digits, and half where nothing is summed",
+            source="fvcore 0.1.5.post20221221, fvcore/nn/jit_handles.py, einsum_flop_jit",
+            right={"torch::einsum": _spelled.macs},
+        ),
+    ),
 )

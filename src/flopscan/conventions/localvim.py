@@ -1,7 +1,8 @@
 """How LocalMamba counts LocalVim: 5 per (b, d, l, n) and 2 per (b, d, l), added to MACs; projections counted once."""
 
+from flopscan.conventions import _einsum
 from flopscan.conventions._scan import CAUSAL_CONVOLUTION, OPERATOR, causal_convolution, per_state
-from flopscan.conventions.fvcore import HANDLES, einsum_macs
+from flopscan.conventions.fvcore import HANDLES
 from flopscan.core.convention import Convention
 
 CONVENTION = Convention(
@@ -11,7 +12,7 @@ CONVENTION = Convention(
     source="hunto/LocalMamba, its handler of MambaInnerFnNoOutProj; there the batch is dropped, here it is counted",
     handles={
         **HANDLES,
-        "torch::einsum": einsum_macs,
+        "torch::einsum": _einsum.macs,
         CAUSAL_CONVOLUTION: causal_convolution,
         OPERATOR: per_state(5, always=2),
     },

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import math
 
-from flopscan.conventions import _products
-from flopscan.conventions.fvcore import einsum_macs
+from flopscan.conventions import _einsum, _products
 from flopscan.core.convention import Bug, Convention, Handle
 from flopscan.core.trace import Call, Trace
 
@@ -159,7 +158,7 @@ HANDLES: dict[str, Handle] = {
     "torch::linear": _linear,
     "torch::matmul": _matmul,
     "torch::rmatmul": _matmul,
-    "torch::einsum": einsum_macs,
+    "torch::einsum": _einsum.macs,
     "aten::addmm": _added,
     "aten::baddbmm": _added_batch,
     **dict.fromkeys(("aten::mm", "aten::bmm"), _products.matrices),

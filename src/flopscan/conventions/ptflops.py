@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 
-from flopscan.conventions import _einsum, _functions, _patched
+from flopscan.conventions import _einsum, _functions, _patched, _products
 from flopscan.conventions._frames import HELD, hidden, visits, without_held
 from flopscan.conventions._modules import each, first, has, is_module, module, nothing, operands, per_input, setting
 from flopscan.conventions._patched import POOLS, from_the_left, product, spelled, sum_with_product
@@ -200,7 +200,7 @@ BUGS = (
         {
             "torch::matmul": _functions.product,
             "torch::einsum": _einsum.macs,
-            "flopscan::scaled_dot_product_attention": _functions.attention,
+            _products.ATTENTION: _products.attention,
         },
     ),
     Bug(

@@ -7,8 +7,9 @@ count of an einsum with four digits (VMamba-T v0: 5.62689504 G published, 5,626,
 
 from __future__ import annotations
 
+from flopscan.conventions import _einsum
 from flopscan.conventions._scan import CAUSAL_CONVOLUTION, OPERATOR, causal_convolution, per_state
-from flopscan.conventions.fvcore import HANDLES, einsum_macs
+from flopscan.conventions.fvcore import HANDLES
 from flopscan.core.convention import Convention
 
 CONVENTION = Convention(
@@ -18,7 +19,7 @@ CONVENTION = Convention(
     source="MzeroMiko/VMamba, classification/models/vmamba.py; einsum counted exactly, not with numpy's four digits",
     handles={
         **HANDLES,
-        "torch::einsum": einsum_macs,
+        "torch::einsum": _einsum.macs,
         CAUSAL_CONVOLUTION: causal_convolution,
         OPERATOR: per_state(9, skip=1, gate=1),
         "flopscan::selective_scan_states": per_state(7),  # Spatial-Mamba's copy of the function, without C

@@ -4,8 +4,9 @@ Its multiplications are halved (an einsum of two factors without a sum is half a
 These are the totals of the paper's first version: 4.5, 9.1 and 15.2 G for the v0 forms.
 """
 
+from flopscan.conventions import _einsum
 from flopscan.conventions._scan import CAUSAL_CONVOLUTION, OPERATOR, causal_convolution, per_state
-from flopscan.conventions.fvcore import HANDLES, einsum_macs
+from flopscan.conventions.fvcore import HANDLES
 from flopscan.core.convention import Convention
 
 CONVENTION = Convention(
@@ -15,7 +16,7 @@ CONVENTION = Convention(
     source="MzeroMiko/VMamba before commit c22bd98, flops_selective_scan_ref; einsum counted exactly",
     handles={
         **HANDLES,
-        "torch::einsum": einsum_macs,
+        "torch::einsum": _einsum.macs,
         CAUSAL_CONVOLUTION: causal_convolution,
         OPERATOR: per_state(3.5, skip=1),
     },
