@@ -8,7 +8,7 @@ ZOO := .venv-zoo
 # the Python of packages for CUDA, as it is: nothing is compiled
 AS_PYTHON := MAMBA_FORCE_BUILD=TRUE MAMBA_SKIP_CUDA_BUILD=TRUE CAUSAL_CONV1D_FORCE_BUILD=TRUE CAUSAL_CONV1D_SKIP_CUDA_BUILD=TRUE
 
-.PHONY: demo test lint test-peers test-packages test-zoo coverage bench clean
+.PHONY: demo test lint test-peers test-packages test-zoo coverage bench docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/flopscan count vmamba_tiny
@@ -38,6 +38,9 @@ coverage: $(VENV)/.dev
 
 bench: $(VENV)/.peers
 	$(BIN)/python benchmarks/run.py
+
+docs: $(VENV)/.installed
+	$(BIN)/python docs/peers.py
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

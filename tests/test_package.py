@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import re
+import runpy
 import subprocess
 import sys
 from importlib.metadata import version
@@ -60,10 +61,21 @@ def test_the_readme_names_real_targets_and_conventions() -> None:
 
     text = (ROOT / "README.md").read_text()
     assert "make demo" in text and "make test" in text
+    rows = dict(re.findall(r"^\| `([\w.-]+)`[^|]* \| ([^|]+) \|", text, re.MULTILINE))
     for name in conventions.names():
-        assert f"| `{name}`" in text, f"the README does not list the convention {name}"
+        assert rows.get(name) == conventions.get(name).unit, f"the README does not list {name} with its unit"
     for name, total in re.findall(r"\| `(vmamba_\w+)` \|.*\| ([\d,]+) \|", text):
         assert flopscan.count(name).under("vmamba") == int(total.replace(",", ""))
+
+
+def test_the_page_of_other_tools_is_what_their_files_say() -> None:
+    from flopscan import conventions
+
+    made = runpy.run_path(str(ROOT / "docs" / "peers.py"))
+    assert made["page"]() == (ROOT / "docs" / "peers.md").read_text(), "run `make docs`"
+    listed = {name for names in made["PEERS"].values() for name in names}
+    ours = {"flops", "macs", "vmamba", "vmamba-v0", "localvim", "gu", "dispatcher"}
+    assert listed | ours == set(conventions.names()) and not listed & ours
 
 
 @PINNED

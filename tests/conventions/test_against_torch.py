@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 import flopscan
 from conventions.layer_cases import CASES, made
+from flopscan.models import vmamba
 from nets import ResNet50, ViT
 
 aten = torch.ops.aten
@@ -79,7 +80,11 @@ def test_a_grouped_convolutions_gradients(transposed: bool, groups: int, convent
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
-@pytest.mark.parametrize(("make", "size"), [(ResNet50, 64), (lambda: ViT(depth=2), 224)])
+@pytest.mark.parametrize(
+    ("make", "size"),
+    [(ResNet50, 64), (lambda: ViT(depth=2), 224), (lambda: vmamba.build("vmamba_tiny_v0"), 32)],
+    ids=["ResNet-50", "ViT", "VMamba, 16 states"],
+)
 def test_networks(make: Callable[[], nn.Module], size: int, convention: str) -> None:
     model, x = make().eval(), torch.rand(1, 3, size, size)
     assert flopscan.count(model, x).under(convention) == forward(model, (x,), convention)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from flopscan.core.convention import WrittenOut
+from flopscan.core.convention import Handle, WrittenOut
 from flopscan.core.trace import Call, TensorSpec
 
 Called = Iterator[tuple[int, Call]]
@@ -158,16 +158,25 @@ def _through_chunks(b: int, h: int, chunks: int, c: int, k: int, v: int) -> Call
     yield chunks, _mul(b, h, k, v)
 
 
-def _in_transformers(functions: WrittenOut) -> WrittenOut:
-    """``functions`` where transformers' own function was called, and none elsewhere."""
-    return lambda call: functions(call) if str(call.get("callee", "")).startswith("transformers.") else ()
+def is_written_out(call: Call) -> bool:
+    """Whether it is transformers' own function that was called."""
+    return str(call.get("callee", "")).startswith("transformers.")
+
+
+def where_written_out(handle: Handle) -> Handle:
+    """``handle`` where transformers' own function was called, and nothing elsewhere."""
+    return lambda call: handle(call) if is_written_out(call) else 0
+
+
+def _seen(functions: WrittenOut) -> WrittenOut:
+    return lambda call: functions(call) if is_written_out(call) else ()
 
 
 WRITTEN_OUT: dict[str, WrittenOut] = {
-    "flopscan::causal_conv1d": _in_transformers(_causal_convolution),
-    "flopscan::selective_scan": _in_transformers(_selective_scan),
-    "flopscan::ssd": _in_transformers(_ssd),
-    "flopscan::selective_state_update": _in_transformers(_update),
-    "flopscan::gated_delta_rule": _in_transformers(_gated_delta_rule),
-    "flopscan::kda": _in_transformers(_kda),
+    "flopscan::causal_conv1d": _seen(_causal_convolution),
+    "flopscan::selective_scan": _seen(_selective_scan),
+    "flopscan::ssd": _seen(_ssd),
+    "flopscan::selective_state_update": _seen(_update),
+    "flopscan::gated_delta_rule": _seen(_gated_delta_rule),
+    "flopscan::kda": _seen(_kda),
 }

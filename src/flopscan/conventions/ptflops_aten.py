@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from flopscan.conventions import _products, dispatcher
 from flopscan.conventions._scan import CAUSAL_CONVOLUTION
-from flopscan.conventions.torch import lstm
+from flopscan.conventions._written_out import where_written_out
+from flopscan.conventions.torch import KERNELS, lstm
 from flopscan.conventions.torch_2_13 import CONVENTION as _torch
 from flopscan.core.convention import Bug, Convention, Handle
 from flopscan.core.trace import Call
@@ -39,8 +40,8 @@ def _kernel(handle: Handle) -> Handle:
 
 
 HANDLES: dict[str, Handle] = {
-    **{name: _kernel(handle) for name, handle in dispatcher.CONVENTION.handles.items()},
-    CAUSAL_CONVOLUTION: _causal_convolution,
+    **{name: _kernel(handle) for name, handle in KERNELS.items()},
+    CAUSAL_CONVOLUTION: where_written_out(_causal_convolution),
     **_products.MACS,
     "aten::addmm": _addmm,
     "aten::convolution": _convolution,

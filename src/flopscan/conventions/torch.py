@@ -2,8 +2,9 @@
 
 Facts of each formula from torch/utils/flop_counter.py (BSD-3). Attention is counted by its fused kernel, five products
 backward, where its operands have four axes, and as plain products otherwise; masks are not looked at. An LSTM runs as
-one kernel of oneDNN or cuDNN that has no formula. What a kernel of another package computes is counted as its form in
-plain torch shows it (`dispatcher`). Of a conditional, only the larger branch is in a ledger; torch adds up both.
+one kernel of oneDNN or cuDNN that has no formula. A kernel of a package has none; where a model of transformers writes
+one out in plain torch, its products count (`dispatcher`). Of a conditional, only the larger branch is in a ledger; torch
+adds up both.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import math
 
 from flopscan.conventions import _products, dispatcher
+from flopscan.conventions._written_out import where_written_out
 from flopscan.core.convention import Bug, Convention, Handle
 from flopscan.core.trace import Call
 
@@ -73,7 +75,11 @@ MACS: dict[str, Handle] = {
     _products.ATTENTION_BACKWARD: attention_backward,
     "torch::lstm": lstm,
 }
-KERNELS = {name: handle for name, handle in dispatcher.CONVENTION.handles.items() if name != _products.ATTENTION}
+KERNELS = {
+    name: where_written_out(handle)
+    for name, handle in dispatcher.CONVENTION.handles.items()
+    if name != _products.ATTENTION
+}
 GROUPS = Bug(
     name="groups in the gradient of a convolution's weight",
     source="https://github.com/pytorch/pytorch/pull/183405",
