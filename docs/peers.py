@@ -27,7 +27,7 @@ mistakes; this page is made from these files (`make docs`). What a tool does is 
 with the tool itself (`make test-peers`; `make test` compares with what the tools printed before, `tests/data`).
 
     flopscan count vmamba_tiny --convention ptflops     # the number that ptflops would print
-    flopscan explain vmamba_tiny fvcore thop            # what lies between two of them, step by step
+    flopscan explain vmamba_tiny --between fvcore,thop  # what lies between two of them, step by step
 
 A mistake that we know of is reproduced, and can be switched off by its name:
 

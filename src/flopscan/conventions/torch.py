@@ -3,8 +3,8 @@
 Facts of each formula from torch/utils/flop_counter.py (BSD-3). Attention is counted by its fused kernel, five products
 backward, where its operands have four axes, and as plain products otherwise; masks are not looked at. An LSTM runs as
 one kernel of oneDNN or cuDNN that has no formula. A kernel of a package has none; where a model of transformers writes
-one out in plain torch, its products count (`dispatcher`). Of a conditional, only the larger branch is in a ledger; torch
-adds up both.
+one out in plain torch, its products count (`dispatcher`). Of a conditional, only the larger branch is in a ledger;
+torch adds up both.
 """
 
 from __future__ import annotations
