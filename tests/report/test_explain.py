@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from flopscan.cli.main import main
 from flopscan.core.convention import Bug
 from flopscan.errors import UsageError
 from flopscan.report import explain as module
+from nets import ResNet50
 
 
 class Net(nn.Module):
@@ -41,6 +44,46 @@ def test_steps_sum_between_every_two_conventions(backward: bool) -> None:
         assert int(found.start) + sum(s.amount for s in found.steps) == int(found.end) == int(report.under(second))
         assert "other" not in {s.reason for s in found.steps}
         assert [abs(s.amount) for s in found.steps] == sorted((abs(s.amount) for s in found.steps), reverse=True)
+
+
+def gpt2() -> flopscan.Report:
+    """GPT-2 small, on 128 tokens."""
+    pytest.importorskip("transformers")
+    return flopscan.count("hf:gpt2")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: flopscan.count(ResNet50().eval(), (1, 3, 224, 224)), lambda: flopscan.count("vmamba_tiny"), gpt2],
+    ids=["ResNet-50", "VMamba-T", "GPT-2"],
+)
+def test_every_difference_on_whole_models_has_a_named_reason(make: Callable[[], flopscan.Report]) -> None:
+    report = make()
+    names = [n for n in conventions.names() if conventions.get(n).whole is None]
+    for first, second in itertools.permutations(names, 2):
+        found = report.explain(first, second)
+        assert int(found.start) + sum(s.amount for s in found.steps) == int(found.end) == int(report.under(second))
+        unnamed = [s for s in found.steps if re.match(r"other|module |formulas of the whole model", s.reason)]
+        assert sum(abs(s.amount) for s in unnamed) <= max(int(found.start), int(found.end)) / 1000, (first, second)
+
+
+def test_what_a_mask_hides_and_what_one_does_not_count_are_steps() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.weight = nn.Conv2d(4, 4, 1), nn.Parameter(torch.zeros(4, 4, 1, 1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.conv2d(self.layer(x), self.weight)
+
+    (step,) = flopscan.count(Two(), (1, 4, 3, 3)).explain("macs", "thop").steps
+    assert (step.reason, step.amount) == ("- convolution that thop does not count", -4 * 4 * 9)
+    causal = flopscan.count(lambda q: F.scaled_dot_product_attention(q, q, q, is_causal=True), (1, 2, 6, 8))
+    hidden = 2 * 15 * 2 * 8
+    (step,) = causal.explain("macs", "torchprofile").steps
+    assert (step.reason, step.amount) == ("+ pairs that a mask hides", hidden)
+    (step,) = causal.explain("torchprofile", "macs").steps
+    assert (step.reason, step.amount) == ("- pairs that a mask hides", -hidden)
 
 
 def test_the_reasons_are_named_with_their_numbers() -> None:

@@ -83,6 +83,10 @@ class Convention:
         through = call.op in self.through or ("module::" in self.through and call.op.startswith("module::"))
         return not through and self._handle(call) is not None
 
+    def knows(self, call: Call) -> bool:
+        """Whether it has a formula of its own for ``call``, as an operator, a function or a module."""
+        return call.op in self.written_out or self._handle(call) is not None
+
     def of(self, call: Call, cost: Cost | None) -> int:
         """What one call adds to the total."""
         if call.op in self.written_out:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from flopscan.core.ledger import Ledger
-from flopscan.core.trace import Record
+from flopscan.core.trace import Call, Record
 
 _PATTERNS: tuple[tuple[str, str], ...] = (
     (r"selective_scan|state_update|SelectiveScan", "selective scan"),
@@ -17,7 +17,7 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
     (r"[aA]ttention", "attention products"),
     (r"conv|Conv", "convolution"),
     (r"bilinear(?!2d)|Bilinear(?!2d)", "bilinear layer"),
-    (r"::linear$|\.Linear$|NonDynamicallyQuantizableLinear", "linear"),
+    (r"::linear$|^Linear$|NonDynamicallyQuantizableLinear", "linear"),
     (r"layer_?norm|LayerNorm", "layer norm"),
     (r"rms_?norm|RMSNorm", "RMS norm"),
     (r"batch_?norm|BatchNorm", "batch norm"),
@@ -55,27 +55,46 @@ def family(name: str) -> str:
     return found
 
 
+def family_of(call: Call) -> str:
+    """The family of a call; of a module's class by what it is derived from, if its own name says nothing."""
+    found = family(call.op)
+    for base in call.get("bases", ()) if found.startswith("module ") else ():
+        derived = family(f"module::.{base}")
+        if not derived.startswith("module "):
+            return derived
+    return found
+
+
 class Families:
-    """The family of each record of a ledger, where some frames are taken whole."""
+    """The family and the place of each record of a ledger, where some frames are known whole."""
 
-    def __init__(self, ledger: Ledger, taken: Mapping[int, bool]) -> None:
+    def __init__(self, ledger: Ledger, known: Mapping[int, bool]) -> None:
         self._trace = ledger.trace
-        self._taken = taken
+        self._known = known
+        self._frames = {(frame.call, frame.parent): i for i, frame in enumerate(ledger.trace.frames)}
 
-    def of(self, record: Record) -> str:
-        """By the outermost frame that is taken; else by the nearest function around it that says more; else its own."""
-        outermost, nearest = "", ""
+    def place(self, record: Record) -> tuple[str, int]:
+        """The family, and the outermost frame that is known (-1 for none).
+
+        The family is that frame's; else that of the nearest function around that says more; else the record's own.
+        """
+        outermost, nearest = self._envelope(record), ""
         frame = record.inside
         while frame >= 0:
             name = self._trace.calls[self._trace.frames[frame].call].op
-            if self._taken.get(frame):
-                outermost = name
+            if self._known.get(frame):
+                outermost = frame
             if not nearest and name.startswith("torch::"):
                 nearest = name
             frame = self._trace.frames[frame].parent
-        own = self._trace.calls[record.call].op
-        if outermost:
-            return family(outermost)
-        if nearest and family(own) == "matrix products":
-            return family(nearest)
-        return family(own)
+        own = self._trace.calls[record.call]
+        if outermost >= 0:
+            return family_of(self._trace.calls[self._trace.frames[outermost].call]), outermost
+        if nearest and family_of(own) == "matrix products":
+            return family(nearest), -1
+        return family_of(own), -1
+
+    def _envelope(self, record: Record) -> int:
+        """The frame that the record is itself, if it is known; -1 elsewhere."""
+        index = self._frames.get((record.call, record.inside), -1) if record.envelope else -1
+        return index if self._known.get(index) else -1
