@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from flopscan.models import vmamba
-from nets import ResNet50, ViT
+from flopscan.testing.nets import ResNet50, ViT
 
 Made = tuple[nn.Module, Tensor]
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import torchvision_operators
 from flopscan.models import vmamba
-from nets import ResNet50, ViT
+from flopscan.testing.nets import ResNet50, ViT
 
 
 class Logits(nn.Module):

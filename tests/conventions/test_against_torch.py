@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 import flopscan
 from conventions.layer_cases import CASES, made
 from flopscan.models import vmamba
-from nets import ResNet50, ViT
+from flopscan.testing.nets import ResNet50, ViT
 
 aten = torch.ops.aten
 CPU = aten._scaled_dot_product_flash_attention_for_cpu

@@ -18,7 +18,7 @@ from flopscan.cli.main import main
 from flopscan.core.convention import Bug
 from flopscan.errors import UsageError
 from flopscan.report import explain as module
-from nets import ResNet50
+from flopscan.testing.nets import ResNet50
 
 
 class Net(nn.Module):
