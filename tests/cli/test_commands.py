@@ -252,9 +252,9 @@ def test_colour_only_when_asked(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
     from flopscan.cli import presenting
 
     monkeypatch.setenv("TERM", "xterm")
-    assert presenting._coloured("auto") and not presenting._coloured("never")
+    assert presenting.coloured("auto") and not presenting.coloured("never")
     monkeypatch.setenv("NO_COLOR", "1")
-    assert not presenting._coloured("auto") and presenting._coloured("always")
+    assert not presenting.coloured("auto") and presenting.coloured("always")
 
 
 def test_progress_is_a_line_on_stderr_after_a_while(

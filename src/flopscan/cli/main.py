@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from flopscan import __version__
-from flopscan.cli import conventions, count, doctor, explain, price, report, targets, trace
+from flopscan.cli import compare, conventions, count, doctor, explain, price, report, targets, trace
 from flopscan.cli.settings import Settings
 from flopscan.errors import FlopscanError, FlopscanWarning
 
@@ -35,7 +35,7 @@ def commands() -> None:
     """Count exactly what a PyTorch model costs: FLOPs by kind, bytes, parameters; no GPU, no weights."""
 
 
-for module in (count, explain, trace, price, report, conventions, targets, doctor):
+for module in (count, explain, compare, trace, price, report, conventions, targets, doctor):
     commands.add_command(module.command)
 
 

@@ -13,30 +13,35 @@ from flopscan.report.text import NARROWEST, VIEWS
 
 _ASCII = str.maketrans({"█": "#", "▌": "-", "…": "~", "≥": ">"})
 
+depth = click.option(
+    "--depth",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Levels of the module tree. [default: what matters, on a screen]",
+)
+form = click.option(
+    "--format", "form", type=click.Choice(["text", "json"]), default="text", help="What to print. [default: text]"
+)
+width = click.option(
+    "--width", type=click.IntRange(min=NARROWEST), metavar="N",
+    help=f"Columns of the text, {NARROWEST} or more. [default: the terminal's]",
+)  # fmt: skip
+color = click.option(
+    "--color", type=click.Choice(["auto", "always", "never"]), default="auto",
+    help="Colour; auto is on a terminal, unless NO_COLOR is set. [default: auto]",
+)  # fmt: skip
 options = several(
     click.option("--convention", "-c", default="flops", metavar="NAME", help="How to count; see flopscan conventions."),
     click.option("--by", type=click.Choice(VIEWS), default="module", help="What the table lists. [default: module]"),
-    click.option(
-        "--depth", type=click.IntRange(min=0), metavar="N",
-        help="Levels of the module tree. [default: what matters, on a screen]",
-    ),
+    depth,
     click.option("--strict", is_flag=True, help="Exit with 3 if an operator was not counted."),
     click.option(
         "--output", "-o", "outputs", multiple=True, type=click.Path(), metavar="PATH",
         help="Save the report as well: .json, .json.gz or .txt. Repeat for more.",
     ),
-    click.option(
-        "--format", "form", type=click.Choice(["text", "json"]), default="text",
-        help="What to print. [default: text]",
-    ),
-    click.option(
-        "--width", type=click.IntRange(min=NARROWEST), metavar="N",
-        help=f"Columns of the text, {NARROWEST} or more. [default: the terminal's]",
-    ),
-    click.option(
-        "--color", type=click.Choice(["auto", "always", "never"]), default="auto",
-        help="Colour; auto is on a terminal, unless NO_COLOR is set. [default: auto]",
-    ),
+    form,
+    width,
+    color,
 )  # fmt: skip
 
 
@@ -70,14 +75,15 @@ def present(
     if form == "json":
         show(as_json.render(made))
     else:
-        show(text.render(made, width=width, depth=depth, by=by, color=_coloured(color)))
+        show(text.render(made, width=width, depth=depth, by=by, color=coloured(color)))
     for path in outputs:
         formats.save(made, path, width=width, depth=depth, by=by)
     if strict:
         api.require_complete(made)
 
 
-def _coloured(wish: str) -> bool:
+def coloured(wish: str) -> bool:
+    """Whether stdout gets colour, as --color wishes."""
     if wish != "auto":
         return wish == "always"
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

@@ -47,9 +47,10 @@ def write_document(path: str | os.PathLike[str], data: Any) -> None:
     write_text(path, json.dumps(data, separators=(",", ":"), allow_nan=False) + "\n")
 
 
-def read_document(path: str | os.PathLike[str], schema: str) -> dict[str, Any]:
-    """The JSON object in ``path``, which must carry ``schema``. Raises SchemaError."""
+def read_document(path: str | os.PathLike[str], *schemas: str) -> dict[str, Any]:
+    """The JSON object in ``path``, which must carry one of ``schemas``. Raises SchemaError."""
     name = os.fspath(path)
+    schema = " or ".join(schemas)
     try:
         with open(name, "rb") as file:
             raw = file.read()
@@ -59,9 +60,10 @@ def read_document(path: str | os.PathLike[str], schema: str) -> dict[str, Any]:
     except (ValueError, EOFError) as error:
         raise SchemaError(f"{name} is not whole JSON ({error}); expected a {schema} file; make it again") from error
     found = data.get("schema") if isinstance(data, dict) else None
-    if found != schema:
+    if found not in schemas:
         came = f"schema {found!r}" if found else "no schema"
-        raise SchemaError(f"{name} has {came}, expected {schema!r}; make it again with this version of flopscan")
+        expected = " or ".join(map(repr, schemas))
+        raise SchemaError(f"{name} has {came}, expected {expected}; make it again with this version of flopscan")
     return dict(data)
 
 

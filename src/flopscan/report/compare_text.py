@@ -1,0 +1,282 @@
+"""A comparison of two reports as text: totals with all digits, then the modules and operators that differ."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from flopscan import conventions
+from flopscan.errors import UsageError
+from flopscan.report.compare import MEASURES, Change, Comparison, Side
+from flopscan.report.layout import KEEP, Column, Line, Row, coloured, plain, table, wrap
+from flopscan.report.numbers import aligned, exact, percent
+
+NARROWEST = 44
+_CONTAINERS = ("ModuleList", "ModuleDict", "ParameterList", "ParameterDict")
+_ROWS_ON_A_SCREEN = 32
+_OPERATORS = 16
+_LABELS = {
+    "flops": "FLOPs",
+    "macs": "MACs",
+    "transcendentals": "exp, log, trig",
+    "bytes_read": "bytes read",
+    "bytes_written": "bytes written",
+    "params": "parameters",
+}
+_STYLES = {"added": "green", "removed": "red", "changed": ""}
+
+
+def render(found: Comparison, *, width: int | None = None, depth: int | None = None, color: bool = False) -> str:
+    """The comparison as text of ``width`` columns (default: the terminal's), without a newline at the end.
+
+    ``depth`` is how deep the tree of modules goes (default: as fits a screen).
+    """
+    width = max(NARROWEST, shutil.get_terminal_size().columns if width is None else width)
+    sections = [_sides(found, width), _totals(found, width)]
+    if found.same:
+        sections.append([[("no difference: every number of every module and operator is the same", "green")]])
+    sections += [_modules(found, width, depth), _operators(found, width), _uncounted(found, width), _ways(found, width)]
+    lines: list[Line] = []
+    for section in filter(None, sections):
+        lines += [[("", "")], *section] if lines else section
+    return coloured(lines) if color else plain(lines)
+
+
+def _sides(found: Comparison, width: int) -> list[Line]:
+    """What A and B are."""
+    lines: list[Line] = []
+    for letter, side in zip("AB", found.sides, strict=True):
+        lines += wrap(f"{letter}  {_described(side)}", width, indent="   ", style="bold")
+    return lines
+
+
+def _described(side: Side) -> str:
+    name = side.target if side.name in ("", side.target) else f"{side.name}: {side.target or 'a count'}"
+    return f"{name}, on {', '.join(side.inputs)}" if side.inputs else name
+
+
+def _totals(found: Comparison, width: int) -> list[Line]:
+    """Every total of both with all digits."""
+    total, rows = found.total, []
+    labels = {} if found.convention == "flops" else {"value": f"as {found.convention} counts, {found.unit}"}
+    for measure, label in {**labels, **_LABELS}.items():
+        a, b = ((sizes or {}).get(measure, 0) for sizes in (total.first, total.second))
+        rows.append(Row(((label, ""), exact(a), exact(b), f"{b - a:+,}" if a != b else "=", _part(a, b))))
+    columns = [
+        Column("", "name"), Column("A"), Column("B"), Column("B - A", rank=1, style="bold"), Column("", rank=2),
+    ]  # fmt: skip
+    lines, left = table(columns, rows, width)
+    return lines + _left(left, width)
+
+
+def _part(a: int, b: int) -> str:
+    """The change as a part of what was: two decimals below ten percent."""
+    return ("+" if b > a else "-") + percent(abs(b - a), a) if a and a != b else ""
+
+
+def _left(headers: Sequence[str], width: int) -> list[Line]:
+    return wrap(f"no room in {width} columns for: {', '.join(headers)}", width, style="dim") if headers else []
+
+
+@dataclass(frozen=True)
+class _Node:
+    """A module that differs, or ``times`` siblings that differ alike; what is shown is ``times`` as much."""
+
+    label: str
+    change: Change
+    children: tuple[_Node, ...] = ()
+    times: int = 1
+
+    def alike(self) -> object:
+        """What two nodes must share to be folded."""
+        change = self.change
+        return change.first, change.second, change.classes, tuple((c.label, c.times, c.alike()) for c in self.children)
+
+    def amounts(self) -> tuple[int, ...]:
+        return tuple(amount * self.times for amount in self.change.amounts())
+
+
+def _modules(found: Comparison, width: int, depth: int | None) -> list[Line]:
+    if not found.modules:
+        return []
+    nodes, hidden = _visible(_tree(found.modules), depth)
+    rows = []
+    for level, node in nodes:
+        name = "  " * level + (node.label or "(model)")
+        rows.append(Row(((name, _remark(node)), *_cells(node.change, node.times)), _STYLES[node.change.how]))
+    lines = _table(found, "module", rows, width, ("params", "bytes", "exp/log"))
+    return lines + (
+        wrap(f"{hidden} more below these: --depth {_deepest(nodes) + 1}", width, style="dim") if hidden else []
+    )
+
+
+def _remark(node: _Node) -> str:
+    """The class, or both; how many."""
+    before, after = node.change.classes
+    cls = before or after if node.change.how != "changed" or before == after else f"{before} -> {after}"
+    return f"{node.times} x {cls}" if node.times > 1 else cls
+
+
+def _deepest(nodes: Sequence[tuple[int, _Node]]) -> int:
+    return max(level for level, _ in nodes)
+
+
+def _tree(modules: Sequence[Change]) -> _Node:
+    """The modules that differ as a tree: what is inside of an added or removed one is left out, containers are opened.
+
+    A root that does not differ itself (all changes below cancel) is a node without numbers of its own.
+    """
+    by_path = {change.name: change for change in modules}
+    root = by_path.get("", Change("", {}, {}))
+    shown = {"": root}
+    below: dict[str, list[str]] = {"": []}
+    for path, change in by_path.items():
+        above = _above(path, shown)
+        is_container = any(change.classes) and {*change.classes} <= {*_CONTAINERS, ""}
+        if not path or is_container:
+            continue
+        if shown[above].how in ("added", "removed"):
+            continue
+        shown[path] = change
+        below[path] = []
+        below[above].append(path)
+    return _node("", "", shown, below)
+
+
+def _above(path: str, shown: dict[str, Change]) -> str:
+    while path:
+        path = path.rpartition(".")[0]
+        if path in shown:
+            return path
+    return ""
+
+
+def _node(path: str, parent: str, shown: dict[str, Change], below: dict[str, list[str]]) -> _Node:
+    label = path.removeprefix(f"{parent}.") if parent else path
+    children = tuple(_folded([_node(child, path, shown, below) for child in below[path]]))
+    node = _Node(label, shown[path], children)
+    before, after = node.change.classes
+    if path and len(children) == 1 and before == after and children[0].amounts() == node.amounts():
+        return replace(children[0], label=f"{label}.{children[0].label}")  # it differs in nothing but that child
+    return node
+
+
+def _folded(children: Sequence[_Node]) -> Iterator[_Node]:
+    """Runs of numbered siblings (``blocks.0``, ``blocks.1``) that differ alike become one."""
+    runs: list[list[_Node]] = []
+    for child in children:
+        if runs and _follows(runs[-1][-1].label, child.label) and runs[-1][-1].alike() == child.alike():
+            runs[-1].append(child)
+        else:
+            runs.append([child])
+    for run in runs:
+        yield run[0] if len(run) == 1 else _multiplied(run[0], len(run), _range(run[0].label, run[-1].label))
+
+
+def _follows(before: str, after: str) -> bool:
+    """Whether two labels differ in one number alone, and that by one: ``0.op`` and ``1.op``."""
+    pairs = [(a, b) for a, b in zip(before.split("."), after.split("."), strict=False) if a != b]
+    same_length = before.count(".") == after.count(".")
+    return (
+        same_length and len(pairs) == 1 and all(map(str.isdigit, pairs[0])) and int(pairs[0][0]) + 1 == int(pairs[0][1])
+    )
+
+
+def _range(first: str, last: str) -> str:
+    """``0-3.op`` for ``0.op`` and ``3.op``."""
+    return ".".join(a if a == b else f"{a}-{b}" for a, b in zip(first.split("."), last.split("."), strict=True))
+
+
+def _multiplied(node: _Node, times: int, label: str) -> _Node:
+    children = tuple(_multiplied(child, times, child.label) for child in node.children)
+    return replace(node, label=label, times=node.times * times, children=children)
+
+
+def _visible(root: _Node, depth: int | None) -> tuple[list[tuple[int, _Node]], int]:
+    """The nodes down to ``depth``, or as deep as fits a screen, with their level; how many are deeper."""
+    everything = list(_walk(root, 0))
+    if depth is None:
+        deepest = max(level for level, _ in everything)
+        fits = [d for d in range(1, deepest + 1) if sum(lv <= d for lv, _ in everything) <= _ROWS_ON_A_SCREEN]
+        depth = max(fits, default=1)
+    shown = [(level, node) for level, node in everything if level <= depth]
+    return shown, len(everything) - len(shown)
+
+
+def _walk(node: _Node, level: int) -> Iterator[tuple[int, _Node]]:
+    yield level, node
+    for child in node.children:
+        yield from _walk(child, level + 1)
+
+
+def _operators(found: Comparison, width: int) -> list[Line]:
+    """The operators whose cost differs, largest change first; of the others the calls, in one sentence."""
+    if not found.operators:
+        return []
+    costs = [c for c in found.operators if any(c.amount(m) for m in MEASURES if m != "calls")]
+    shown = costs if len(costs) <= _OPERATORS else costs[: _OPERATORS - 1]
+    rows = [Row(((c.name, ""), *_cells(c, 1, calls=True)), _STYLES[c.how]) for c in shown]
+    lines = _table(found, "operator", rows, width, ("calls", "bytes", "exp/log")) if rows else []
+    if len(costs) > len(shown):
+        lines += wrap(f"{len(costs) - len(shown)} more with smaller changes: --format json has all", width, style="dim")
+    idle = [c for c in found.operators if c not in costs]
+    if idle:
+        names = ", ".join(f"{c.name}{KEEP}{c.amount('calls'):+,}" for c in idle)
+        lines += wrap(f"other numbers of calls, at no cost: {names}", width, indent="  ", style="dim")
+    return lines
+
+
+def _cells(change: Change, times: int, *, calls: bool = False) -> list[str]:
+    """A, B, the difference, its part; then those of parameters (or calls), bytes and exp/log."""
+    a, b = ((None if sizes is None else sizes.get("value", 0) * times) for sizes in (change.first, change.second))
+    moved = change.amount("bytes_read") + change.amount("bytes_written")
+    other = change.amount("calls" if calls else "params")
+    return [
+        *("-  " if value is None else aligned(value) for value in (a, b)),
+        _signed((b or 0) - (a or 0)),
+        _part(a or 0, b or 0) if change.how == "changed" else change.how,
+        f"{other * times:+,}" if calls and other else _signed(other * times),
+        _signed(moved * times),
+        _signed(change.amount("transcendentals") * times),
+    ]
+
+
+def _signed(value: int) -> str:
+    return f"{'+' * (value > 0)}{aligned(value)}" if value else "=  "
+
+
+def _table(found: Comparison, title: str, rows: Sequence[Row], width: int, more: Sequence[str]) -> list[Line]:
+    """A table under a line that says in what its numbers are."""
+    head = wrap(f"by {title}, under {found.convention} ({found.unit})", width, style="dim")
+    columns = [
+        Column(title, "name"), Column("A", rank=2), Column("B", rank=1), Column("B - A", style="bold"),
+        Column("", rank=0), *(Column(header, rank=3 + i) for i, header in enumerate(more)),
+    ]  # fmt: skip
+    lines, left = table(columns, rows, width)
+    return head + lines + _left(left, width)
+
+
+def _uncounted(found: Comparison, width: int) -> list[Line]:
+    """What neither or one of the two could count: the sums of that one are the least that they can be."""
+    if not any(side.uncounted for side in found.sides):
+        return [[("not counted: nothing, in A and in B", "green")]]
+    lines: list[Line] = []
+    for letter, side in zip("AB", found.sides, strict=True):
+        names = ", ".join(f"{row['op']}{KEEP}x{row['count']:,}" for row in side.uncounted) or "nothing"
+        lines += wrap(f"not counted in {letter}: {names}", width, indent="  ", style="red" if side.uncounted else "")
+    return lines
+
+
+def _ways(found: Comparison, width: int) -> list[Line]:
+    """The convention, and the versions and routes: of both, where they differ."""
+    one, two = found.sides
+    parts = [found.convention]
+    with contextlib.suppress(UsageError):  # a saved report may name one that this version does not have
+        parts = [f"{found.convention}: {conventions.get(found.convention).summary}"]
+    parts.append(one.route if one.route == two.route else f"{one.route} in A, {two.route} in B")
+    for name in dict.fromkeys((*one.versions, *two.versions)):
+        a, b = one.versions.get(name, "unknown"), two.versions.get(name, "unknown")
+        parts.append(f"{name} {a}" if a == b else f"{name} {a} in A, {b} in B")
+    return wrap(" | ".join(filter(None, parts)), width, indent="  ", style="dim")
