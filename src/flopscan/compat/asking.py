@@ -56,7 +56,7 @@ def ask(
         try:
             said, complaints = process.communicate(json.dumps(order), timeout=seconds)
         except subprocess.TimeoutExpired:
-            return Reply(status="stopped", reason=f"stopped after {seconds:g} s; --timeout gives it longer")
+            return Reply(status=f"stopped after {seconds:g} s", reason="--timeout gives it longer")
         finally:
             _end(process)
     return _reply(said, complaints, process.returncode)

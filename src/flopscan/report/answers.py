@@ -127,12 +127,14 @@ def _summary(found: Answers, width: int) -> list[Line]:
     agree = sum(answer.residual == 0 for answer in found.answers)
     missing = sum(answer.residual is None for answer in found.answers)
     differ = len(found.findings)
-    parts = [
-        f"{_numbers(agree)} agree{'s' * (agree == 1)} to the unit" if agree else "",
-        f"{_numbers(differ)} differ{'s' * (differ == 1)}" if differ else "",
-        f"{_numbers(missing)} missing" if missing else "",
-    ]
-    return wrap(", ".join(filter(None, parts)), width, style="red" if differ else "green" if agree else "dim")
+    texts = (
+        f"{_numbers(agree)} agree{'s' * (agree == 1)} to the unit",
+        f"{_numbers(differ)} differ{'s' * (differ == 1)}",
+        f"{_numbers(missing)} missing",
+    )
+    counts = agree, differ, missing
+    told = ", ".join(text for text, count in zip(texts, counts, strict=True) if count)
+    return wrap(told, width, style="red" if differ else "green" if agree else "dim")
 
 
 def _numbers(count: int) -> str:
