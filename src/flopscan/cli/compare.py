@@ -94,16 +94,17 @@ def _tools(target: str, names: str, *, timeout: float, form: str, width: int | N
            arguments: Any, run: bool, **others: Any) -> int:  # fmt: skip
     """Print what the tools say; 1 where one leaves a residual."""
     from flopscan.compat import tools
+    from flopscan.report import answers, saved
 
     wrong = [f"--{name}" for name, value in others.items() if value]
     if wrong:
-        raise UsageError(
-            f"{' and '.join(wrong)} cannot go with --tools: every tool counts in its own way, eval mode, forward alone"
-        )
+        text = "a tool counts in a way of its own, forward, in eval mode"
+        raise UsageError(f"{' and '.join(wrong)} cannot go with --tools: {text}")
+    if target.endswith(saved.SUFFIXES):
+        raise UsageError(f"--tools run a model, and {target} is what was saved of one; give a target")
     chosen = tools.find(names)
     with progress("loading torch", plain=False):
         from flopscan.compat import beside
-    from flopscan.report import answers
 
     with progress(f"counting {target}"), redirect_stdout(sys.stderr):
         subject = beside.subject(target, inputs, arguments, run=run)

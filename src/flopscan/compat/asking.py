@@ -94,13 +94,14 @@ def answer(order: Mapping[str, Any]) -> None:
 
 
 def _numbers(order: Mapping[str, Any]) -> list[int]:
+    functions = {role: _function(*place) for role, place in order["functions"].items()}
+    tool = Tool(conventions=(), **order["names"], **functions)
+
     from flopscan.capture import arguments as parse
     from flopscan.capture import targets
     from flopscan.capture.inputs import materialize
     from flopscan.capture.seams import installed
 
-    functions = {role: _function(*place) for role, place in order["functions"].items()}
-    tool = Tool(conventions=(), **order["names"], **functions)
     with installed(rules.seams()):
         target = targets.build(order["target"], parse.options(order["arguments"]), with_weights=True)
     args, kwargs = parse.inputs(order["inputs"])

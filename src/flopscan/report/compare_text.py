@@ -60,7 +60,7 @@ def _described(side: Side) -> str:
 def _totals(found: Comparison, width: int) -> list[Line]:
     """Every total of both with all digits."""
     total, rows = found.total, []
-    labels = {} if found.convention == "flops" else {"value": f"as {found.convention} counts, {found.unit}"}
+    labels = {"value": f"as {found.convention} counts, {found.unit}"} if found.convention not in _LABELS else {}
     for measure, label in {**labels, **_LABELS}.items():
         a, b = ((sizes or {}).get(measure, 0) for sizes in (total.first, total.second))
         rows.append(Row(((label, ""), exact(a), exact(b), f"{b - a:+,}" if a != b else "=", _part(a, b))))
