@@ -25,7 +25,7 @@ _LABELS = {
     "bytes_written": "bytes written",
     "params": "parameters",
 }
-_STYLES = {"added": "green", "removed": "red", "changed": ""}
+_STYLES = {"added": "green", "removed": "red"}
 
 
 def render(found: Comparison, *, width: int | None = None, depth: int | None = None, color: bool = False) -> str:
@@ -101,11 +101,11 @@ class _Node:
 def _modules(found: Comparison, width: int, depth: int | None) -> list[Line]:
     if not found.modules:
         return []
-    nodes, hidden = _visible(_tree(found.modules), depth)
+    nodes, hidden = _visible(_tree(found), depth)
     rows = []
     for level, node in nodes:
         name = "  " * level + (node.label or "(model)")
-        rows.append(Row(((name, _remark(node)), *_cells(node.change, node.times)), _STYLES[node.change.how]))
+        rows.append(Row(((name, _remark(node)), *_cells(node.change, node.times)), _STYLES.get(node.change.how, "")))
     lines = _table(found, "module", rows, width, ("params", "bytes", "exp/log"))
     return lines + (
         wrap(f"{hidden} more below these: --depth {_deepest(nodes) + 1}", width, style="dim") if hidden else []
@@ -123,13 +123,13 @@ def _deepest(nodes: Sequence[tuple[int, _Node]]) -> int:
     return max(level for level, _ in nodes)
 
 
-def _tree(modules: Sequence[Change]) -> _Node:
+def _tree(found: Comparison) -> _Node:
     """The modules that differ as a tree: what is inside of an added or removed one is left out, containers are opened.
 
-    A root that does not differ itself (all changes below cancel) is a node without numbers of its own.
+    A root that does not differ itself, as all changes below cancel, has the totals.
     """
-    by_path = {change.name: change for change in modules}
-    root = by_path.get("", Change("", {}, {}))
+    by_path = {change.name: change for change in found.modules}
+    root = by_path.get("", found.total)
     shown = {"": root}
     below: dict[str, list[str]] = {"": []}
     for path, change in by_path.items():
@@ -217,7 +217,7 @@ def _operators(found: Comparison, width: int) -> list[Line]:
         return []
     costs = [c for c in found.operators if any(c.amount(m) for m in MEASURES if m != "calls")]
     shown = costs if len(costs) <= _OPERATORS else costs[: _OPERATORS - 1]
-    rows = [Row(((c.name, ""), *_cells(c, 1, calls=True)), _STYLES[c.how]) for c in shown]
+    rows = [Row(((c.name, ""), *_cells(c, 1, calls=True)), _STYLES.get(c.how, "")) for c in shown]
     lines = _table(found, "operator", rows, width, ("calls", "bytes", "exp/log")) if rows else []
     if len(costs) > len(shown):
         lines += wrap(f"{len(costs) - len(shown)} more with smaller changes: --format json has all", width, style="dim")
@@ -236,7 +236,7 @@ def _cells(change: Change, times: int, *, calls: bool = False) -> list[str]:
     return [
         *("-  " if value is None else aligned(value) for value in (a, b)),
         _signed((b or 0) - (a or 0)),
-        _part(a or 0, b or 0) if change.how == "changed" else change.how,
+        change.how if a is None or b is None else _part(a, b),
         f"{other * times:+,}" if calls and other else _signed(other * times),
         _signed(moved * times),
         _signed(change.amount("transcendentals") * times),
