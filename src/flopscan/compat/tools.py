@@ -182,16 +182,14 @@ def find(names: str) -> list[Tool]:
     """The tools in a comma-separated list, each once; "all" is every one. Raises UsageError for another name."""
     known = {tool.name: tool for tool in TOOLS}
     wanted = list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
-    if wanted == ["all"]:
-        return list(TOOLS)
     if not wanted:
         raise UsageError(f"--tools names no tool; expected some of {', '.join(known)}, or all")
     for name in wanted:
-        if name not in known:
+        if name not in (*known, "all"):
             near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
             hint = f"did you mean {' or '.join(near)}?" if near else f"expected {', '.join(known)}, or all"
             raise UsageError(f"there is no tool {name!r}; {hint}")
-    return [known[name] for name in wanted]
+    return list(TOOLS) if "all" in wanted else [known[name] for name in wanted]
 
 
 def version(tool: Tool) -> str | None:
