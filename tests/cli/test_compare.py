@@ -131,7 +131,7 @@ def test_strict_prints_and_ends_with_3(run: Run, monkeypatch: pytest.MonkeyPatch
         (f"{A} --tools fvcor", 2, "there is no tool 'fvcor'; did you mean fvcore?"),
         (f"{A} --tools torch", 2, "nets.py:Net has no default input; give one, as in --input 1x3x224x224"),
         ("a.json --tools torch", 2, "--tools run a model, and a.json is what was saved of one; give a target"),
-        (f"{A} --tools torch -c macs --train", 2, "--train and --convention cannot go with --tools: a tool counts in"),
+        (f"{A} --tools torch -c macs --train", 2, "--convention and --train cannot go with --tools: a tool counts in"),
         (f"{A} --tools torch --timeout 0", 2, "invalid value for '--timeout': 0.0 is not in the range x>0"),
     ],
 )

@@ -96,7 +96,7 @@ def _tools(target: str, names: str, *, timeout: float, form: str, width: int | N
     from flopscan.compat import tools
     from flopscan.report import answers, saved
 
-    wrong = [f"--{name}" for name, value in others.items() if value]
+    wrong = sorted(f"--{name}" for name, value in others.items() if value)
     if wrong:
         text = "a tool counts in a way of its own, forward, in eval mode"
         raise UsageError(f"{' and '.join(wrong)} cannot go with --tools: {text}")

@@ -61,12 +61,8 @@ class Subject:
             ours = int(self.report(tool).under(chosen.name))
         except FlopscanError as error:
             reason = reason or f"flopscan has no number for it: {error}"
-        if (
-            theirs is not None
-            and ours is not None
-            and theirs != ours
-            and not tools.same_version(version, chosen.version)
-        ):
+        differ = theirs is not None and ours is not None and theirs != ours
+        if differ and chosen.version and not tools.same_version(version, chosen.version):
             reason = f"the convention is of version {chosen.version}"
         return Answer(tool.name, version, chosen.name, chosen.unit, theirs, ours, status, reason)
 

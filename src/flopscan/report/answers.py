@@ -104,7 +104,7 @@ def _reasons(found: Answers, width: int) -> list[Line]:
     """Why a tool has no number, each reason once; what is not installed in one sentence."""
     absent = dict.fromkeys(a.reason for a in found.answers if a.status == ABSENT)
     told = dict.fromkeys((a.tool, a.status, a.reason) for a in found.answers if a.residual is None)
-    texts = [f"{tool}: {status}: {reason}" for tool, status, reason in told if status != ABSENT]
+    texts = [": ".join(w for w in words if w != SAID) for words in told if words[1] != ABSENT]
     if absent:
         texts.append(f"{ABSENT}: {'; '.join(absent)}")
     return [line for text in texts for line in wrap(text, width, indent="  ", style="dim")]
