@@ -38,6 +38,13 @@ def test_price_and_report_never_load_torch(tmp_path: Path) -> None:
     assert "torch" not in done.stderr.split() and "FLOPs" in done.stdout
 
 
+def test_what_was_saved_is_compared_without_torch(tmp_path: Path) -> None:
+    make_ledger().trace.save(str(tmp_path / "a.trace.json"))
+    make_ledger().save(str(tmp_path / "a.ledger.json"))
+    done = run("compare", str(tmp_path / "a.trace.json"), str(tmp_path / "a.ledger.json"))
+    assert "torch" not in done.stderr.split() and "FLOPs" in done.stdout
+
+
 @pytest.mark.skipif(os.name != "posix", reason="a shell pipe")
 def test_a_reader_that_goes_away_is_no_failure(tmp_path: Path) -> None:
     make_ledger().save(str(tmp_path / "a.ledger.json"))

@@ -141,7 +141,10 @@ FAKES = """
 
 
     def raises(model, args, kwargs):
-        raise ValueError("two\\nlines " + 1000 * "x")
+        try:
+            raise ValueError("two\\nlines " + 1000 * "x")
+        except ValueError as error:
+            raise RuntimeError("something went wrong") from error
 
 
     def crashes(model, args, kwargs):

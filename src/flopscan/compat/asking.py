@@ -89,8 +89,16 @@ def answer(order: Mapping[str, Any]) -> None:
         except ToolError as error:
             said = {"numbers": [], "status": "fails", "reason": _short(str(error))}
         except Exception as error:
-            said = {"numbers": [], "status": "fails", "reason": _short(f"{type(error).__name__}: {error}")}
+            cause = _cause(error)
+            said = {"numbers": [], "status": "fails", "reason": _short(f"{type(cause).__name__}: {cause}")}
         say(json.dumps(said))
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The first of the errors that were raised one from the other."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _numbers(order: Mapping[str, Any]) -> list[int]:

@@ -151,8 +151,8 @@ def _torchinfo(model: Any, args: Args, kwargs: Kwargs) -> Sequence[float]:
 def _torch_flops(model: Any, args: Args, kwargs: Kwargs) -> Sequence[float]:
     from torch_flops import TorchFLOPsByFX
 
-    counter = TorchFLOPsByFX(model)
-    counter.propagate(*args, **kwargs)
+    counter = TorchFLOPsByFX(model, mem_func_name="memory_allocated")  # the default fails without a GPU
+    counter.propagate(*args)
     return [counter.print_total_flops(show=False)]
 
 
@@ -173,7 +173,7 @@ TOOLS = (
     Tool("deepspeed", "deepspeed", ("deepspeed", "deepspeed-macs"), _deepspeed, as_given),
     Tool("torchprofile", "torchprofile", ("torchprofile",), _torchprofile, by_place),
     Tool("torchinfo", "torchinfo", ("torchinfo",), _torchinfo, by_place),
-    Tool("torch-flops", "torch-flops", ("torch-flops",), _torch_flops, as_given),
+    Tool("torch-flops", "torch-flops", ("torch-flops",), _torch_flops, by_place),
     Tool("flopth", "flopth", ("flopth",), _flopth, by_place),
 )
 

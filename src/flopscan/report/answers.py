@@ -102,9 +102,13 @@ def _row(answer: Answer) -> Row:
 
 def _reasons(found: Answers, width: int) -> list[Line]:
     """Why a tool has no number, each reason once; what is not installed in one sentence."""
-    absent = dict.fromkeys(a.reason for a in found.answers if a.status == ABSENT)
-    told = dict.fromkeys((a.tool, a.status, a.reason) for a in found.answers if a.residual is None)
-    texts = [": ".join(w for w in words if w != SAID) for words in told if words[1] != ABSENT]
+    told: dict[tuple[str, str], list[str]] = {}
+    for answer in found.answers:
+        if answer.residual is None and answer.status != ABSENT:
+            names = told.setdefault((answer.status, answer.reason), [])
+            names += [answer.tool] if answer.tool not in names else []
+    texts = [": ".join([", ".join(names), *(w for w in why if w != SAID)]) for why, names in told.items()]
+    absent = dict.fromkeys(answer.reason for answer in found.answers if answer.status == ABSENT)
     if absent:
         texts.append(f"{ABSENT}: {'; '.join(absent)}")
     return [line for text in texts for line in wrap(text, width, indent="  ", style="dim")]

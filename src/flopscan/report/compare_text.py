@@ -252,7 +252,7 @@ def _table(found: Comparison, title: str, rows: Sequence[Row], width: int, more:
     head = wrap(f"by {title}, under {found.convention} ({found.unit})", width, style="dim")
     columns = [
         Column(title, "name"), Column("A", rank=2), Column("B", rank=1), Column("B - A", style="bold"),
-        Column("", rank=0), *(Column(header, rank=3 + i) for i, header in enumerate(more)),
+        Column("", rank=0), *(Column(header, rank=3 + i, room=30) for i, header in enumerate(more)),
     ]  # fmt: skip
     lines, left = table(columns, rows, width)
     return head + lines + _left(left, width)
