@@ -22,8 +22,10 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# thop is a package of the same name as ultralytics-thop, and flopth asks for torchvision: both stand apart
 test-peers: $(VENV)/.peers
-	$(BIN)/python -m pytest -m "peers and not slow"
+	$(BIN)/python -m pytest -n 2 -m "peers and not slow"
+	PYTHONPATH=$(VENV)/tools $(BIN)/python -m pytest -m peers tests/conventions/test_against_module_level_peers.py -k "thop or flopth"
 
 # unmodified code of mamba_ssm, causal_conv1d and mambapy, on a machine without a GPU
 test-packages: $(VENV)/.packages
@@ -53,6 +55,7 @@ $(VENV)/.dev: $(VENV)/.installed
 
 $(VENV)/.peers: $(VENV)/.dev
 	$(PIP) -e .[dev,peers]
+	$(PIP) --no-deps --target $(VENV)/tools thop flopth
 	touch $@
 
 $(VENV)/.packages: $(VENV)/.peers

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from conventions.mamba_vision import mamba_vision
 from flopscan.models import vmamba
 from flopscan.testing.nets import ResNet50, ViT
 
@@ -94,6 +95,7 @@ MODELS: dict[str, Callable[[], Made]] = {
     "ViT-B, 2 blocks": lambda: (ViT(depth=2), image(224, 1)),
     "Swin": _swin,
     "ConvNeXt": _convnext,
+    "MambaVision-T": lambda: (mamba_vision(), image(64)),
     "VMamba-T": lambda: (vmamba.build("vmamba_tiny"), image(64)),
     "VMamba-T v0": lambda: (vmamba.build("vmamba_tiny_v0"), image(32)),
     "GPT-2": _gpt2,
@@ -104,3 +106,4 @@ MODELS: dict[str, Callable[[], Made]] = {
     "Mamba-2": _mamba2,
     "Qwen3-Next": _qwen3_next,
 }
+IN_PLAIN_TORCH = ("ResNet-50", "ViT-B, 2 blocks", "MambaVision-T", "VMamba-T", "VMamba-T v0")

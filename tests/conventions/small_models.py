@@ -10,27 +10,29 @@ import torch
 from torch import Tensor, nn
 
 import torchvision_operators
+from conventions import module_level_models
+from conventions.mamba_vision import mamba_vision
 from flopscan.models import vmamba
 from flopscan.testing.nets import ResNet50, ViT
 
 
 class Logits(nn.Module):
-    """A model of transformers that takes tokens by position and gives one tensor."""
+    """A model of transformers that takes one tensor by position and gives one."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, name: str = "input_ids", **options: Any) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.name, self.options = model, name, options
 
-    def forward(self, ids: Tensor) -> Tensor:
+    def forward(self, given: Tensor) -> Tensor:
         """The first result."""
-        return self.model(input_ids=ids, use_cache=False)[0]
+        return self.model(**{self.name: given}, **self.options)[0]
 
 
 def _language(model: str, config: str, **options: Any) -> Callable[[], nn.Module]:
     def make() -> nn.Module:
         transformers = pytest.importorskip("transformers")
         sizes = {"vocab_size": 100, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": None}
-        return Logits(getattr(transformers, model)(getattr(transformers, config)(**sizes, **options)))
+        return Logits(getattr(transformers, model)(getattr(transformers, config)(**sizes, **options)), use_cache=False)
 
     return make
 
@@ -45,6 +47,9 @@ IMAGES: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "vit_b": (lambda: ViT(depth=2), 224),
     "swin_t": (_timm("swin_tiny_patch4_window7_224", img_size=56), 56),
     "convnext_t": (_timm("convnext_tiny"), 64),
+    "swin": (lambda: Logits(module_level_models.MODELS["Swin"]()[0], "pixel_values"), 64),
+    "convnext": (lambda: Logits(module_level_models.MODELS["ConvNeXt"]()[0], "pixel_values"), 64),
+    "mambavision_t": (mamba_vision, 64),
     "vmamba_t": (lambda: vmamba.build("vmamba_tiny"), 64),
 }
 TOKENS: dict[str, Callable[[], nn.Module]] = {
@@ -68,6 +73,8 @@ def made(name: str) -> tuple[nn.Module, tuple[Tensor, ...]]:
     """The model in eval mode and an input for it."""
     torchvision_operators.defined()
     if name in IMAGES:
+        if name in ("swin", "convnext"):
+            pytest.importorskip("transformers")
         make, size = IMAGES[name]
         return make().eval(), (torch.rand(1, 3, size, size),)
     return TOKENS[name]().eval(), (torch.arange(24).reshape(1, 24),)

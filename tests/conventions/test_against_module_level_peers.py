@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 import flopscan
 from conventions.module_level_layers import LAYERS, build
-from conventions.module_level_models import MODELS
+from conventions.module_level_models import IN_PLAIN_TORCH, MODELS
 from flopscan import conventions
 from flopscan.report.report import Report
 
@@ -177,7 +177,7 @@ def needs(tool: str) -> None:
 def test_totals_agree(tool: str, name: str) -> None:
     count, names = TOOLS[tool]
     needs(tool)
-    if name in MODELS and name not in ("ResNet-50", "ViT-B, 2 blocks", "VMamba-T", "VMamba-T v0"):
+    if name in MODELS and name not in IN_PLAIN_TORCH:
         pytest.importorskip("transformers")
     ours = reports(name)[tool == "ptflops"]
     model, inputs = model_of(name)

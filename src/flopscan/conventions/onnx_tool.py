@@ -130,7 +130,7 @@ _ELEMENTS: dict[int, tuple[str, ...]] = {
         "ge",
         "le",
     ),
-    2: ("leaky_relu", "_prelu_kernel", "clamp", "hardtanh"),
+    2: ("ne", "leaky_relu", "_prelu_kernel", "clamp", "hardtanh"),
     4: ("div", "hardsigmoid", "reciprocal"),
     5: ("hardswish",),
     24: ("sqrt",),
