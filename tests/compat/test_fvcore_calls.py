@@ -241,7 +241,6 @@ def test_handles_of_fvcore_work_here() -> None:
     handles = pytest.importorskip("fvcore.nn.jit_handles")
     supported = importlib.import_module("fvcore.nn.flop_count")._DEFAULT_SUPPORTED_OPS
     logging.getLogger("fvcore").setLevel(logging.ERROR)
-    elementwise = handles.elementwise_flop_counter
     for name in CASES:
         model, x = made(name)
         added = {

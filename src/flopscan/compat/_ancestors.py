@@ -11,11 +11,14 @@ from flopscan.errors import FlopscanError
 
 
 class Modules:
-    """For a record of a trace the names of the modules that it counts for; ``mode`` is ``owner`` or ``caller``."""
+    """For a record of a trace the names of the modules that it counts for; ``mode`` is ``owner`` or ``caller``.
 
-    def __init__(self, ledger: Ledger, mode: str) -> None:
+    ``names`` are those of the modules, index by index; without them the first path of each.
+    """
+
+    def __init__(self, ledger: Ledger, mode: str, names: list[str] | None = None) -> None:
         trace = self._trace = ledger.trace
-        self._names = _counting.canonical(ledger)
+        self._names = _counting.canonical(ledger) if names is None else names
         self._mode = mode
         self._known: dict[tuple[int, int], list[str]] = {}
         self._callers: dict[tuple[int, int], set[int]] = {}  # by frame, as (its call, the frame around it)
@@ -34,6 +37,8 @@ class Modules:
     def _running(self, record: Record) -> Iterator[str]:
         """The module of ``record``, its caller, the caller of that."""
         module, frames = record.module, list(self._around(record.inside))
+        if record.phase != "forward":  # a gradient is computed outside of every module: it counts for where it is from
+            yield from self._called_above(module)
         yield self._names[module]
         for frame in frames[1:]:  # the first is the module itself
             module = self._one_of(
@@ -41,6 +46,12 @@ class Modules:
             )
             yield self._names[module]
         yield ""
+
+    def _called_above(self, module: int) -> Iterator[str]:
+        above = set(_counting.above(self._trace.modules[module].path))
+        for index in sorted(set().union(*self._callers.values())):
+            if self._trace.modules[index].path in above:
+                yield self._names[index]
 
     def _around(self, frame: int) -> Iterator[int]:
         """The frames of modules around, from the inside."""
