@@ -15,7 +15,7 @@ from flopscan.capture.build import unwrapped
 from flopscan.capture.shape_only import leaves
 from flopscan.core.convention import Convention
 from flopscan.core.ledger import Ledger
-from flopscan.errors import DataDependentError
+from flopscan.errors import DataDependentError, FlopscanError
 
 
 def ledger_of(
@@ -85,3 +85,38 @@ def watched(modules: Iterator[nn.Module] | list[nn.Module]) -> Iterator[list[See
         for module in modules:
             stack.callback(module.register_forward_hook(write_down).remove)
         yield seen
+
+
+def by_module(model: nn.Module, ledger: Ledger, counts: list[int]) -> tuple[dict[int, int], set[int]]:
+    """What ``counts`` give for the calls of each module (by id), and the modules that were called."""
+    named = {name: id(module) for name, module in model.named_modules(remove_duplicate=False)}
+    own: dict[int, int] = {}
+    for record, count in zip(ledger.trace.records, counts, strict=True):
+        module = named.get(ledger.trace.modules[record.module].path)
+        if module is not None and ledger.trace.calls[record.call].op.startswith("module::"):
+            own[module] = own.get(module, 0) + count
+    return own, set(own)
+
+
+def visits(model: nn.Module) -> dict[int, int]:
+    """How often ``Module.apply`` comes to each module (by id): once under each of its parents."""
+    met: dict[int, int] = {}
+
+    def walk(module: nn.Module) -> None:
+        met[id(module)] = met.get(id(module), 0) + 1
+        for child in module.children():
+            walk(child)
+
+    walk(model)
+    return met
+
+
+def asked(hook: Any, seen: Seen) -> None:
+    """Call a user's hook with what a module was given and returned, on shapes; what it raises is explained."""
+    try:
+        hook(seen.module, seen.args, seen.output)
+    except (NotImplementedError, RuntimeError) as error:
+        raise FlopscanError(
+            f"the hook {getattr(hook, '__qualname__', hook)} of {type(seen.module).__name__} raised {error}; its tensors"
+            " have shapes and no values: expected a count from shapes"
+        ) from error

@@ -29,7 +29,7 @@ PRODUCTS = (
 
 
 class Installed:
-    """Formulas in torch's registry: ``names`` of the operators. Taken out by `uninstall`, or at the end of a ``with``."""
+    """Formulas in torch's registry, taken out by `uninstall` or at the end of a ``with``."""
 
     def __init__(self, formulas: Mapping[Any, Callable[..., int]]) -> None:
         self._formulas = dict(formulas)

@@ -74,7 +74,7 @@ class FlopCounterMode:
             self._device = query.device.type
             return attention(*args, **kwargs)
 
-        counting.engine.attention = noted
+        counting.engine.attention = noted  # type: ignore[method-assign]
         self._counted, self._running = None, True
         counting.__enter__()
         return self
