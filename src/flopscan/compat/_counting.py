@@ -117,6 +117,6 @@ def asked(hook: Any, seen: Seen) -> None:
         hook(seen.module, seen.args, seen.output)
     except (NotImplementedError, RuntimeError) as error:
         raise FlopscanError(
-            f"the hook {getattr(hook, '__qualname__', hook)} of {type(seen.module).__name__} raised {error}; its tensors"
-            " have shapes and no values: expected a count from shapes"
+            f"the hook {getattr(hook, '__qualname__', hook)} of {type(seen.module).__name__} raised {error};"
+            " its tensors have shapes and no values: expected a count from shapes"
         ) from error

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torch import nn
 
+from flopscan.compat._shown import shown
 from flopscan.errors import UsageError
 
 _UNITS = ((1e14, 1e15, "P"), (1e11, 1e12, "T"), (1e8, 1e9, "G"), (1e5, 1e6, "M"), (1e2, 1e3, "K"))
@@ -123,26 +124,14 @@ def flop_count_str(flops: Analysis, activations: None = None) -> str:
     _without(activations)
     params, counts, uncalled = _counted(flops)
 
-    def statistics(name: str) -> str:
+    def lines(module: nn.Module, name: str) -> list[str]:
+        own = module.extra_repr().split("\n")
         if name not in uncalled and not (params.get(name) or counts.get(name)):
-            return ""
+            return own
         count = "N/A" if name in uncalled else _rounded(counts.get(name, 0), "{:.2f}", _UNITS)
-        return f"#params: {_rounded(params.get(name, 0), '{:.2f}', _UNITS)}, #flops: {count}"
+        return [*own, f"#params: {_rounded(params.get(name, 0), '{:.2f}', _UNITS)}, #flops: {count}"]
 
-    return (_NOT_CALLED if uncalled else "") + _shown(flops._model, "", statistics)
-
-
-def _shown(module: nn.Module, name: str, statistics: Callable[[str], str]) -> str:
-    """``repr(module)`` with a line of statistics in each."""
-    own = [line for text in (module.extra_repr(), statistics(name)) for line in text.split("\n") if text]
-    below = []
-    for key, child in module._modules.items():
-        shown = repr(None) if child is None else _shown(child, f"{name}.{key}" if name else key, statistics)
-        below.append(f"({key}): " + shown.replace("\n", "\n  "))
-    if len(own) == 1 and not below:
-        return f"{module._get_name()}({own[0]})"
-    lines = "".join(f"\n  {line}" for line in (*own, *below))
-    return f"{module._get_name()}({lines}\n)" if lines else f"{module._get_name()}()"
+    return (_NOT_CALLED if uncalled else "") + shown(flops._model, lines)
 
 
 def _counted(flops: Analysis) -> tuple[dict[str, int], dict[str, int], set[str]]:

@@ -87,7 +87,7 @@ def _customized(seen: list[_counting.Seen], custom: Mapping[type[nn.Module], Hoo
                 stack.enter_context(_totals(call.module))
             _counting.asked(custom[type(call.module)], call)
         for call in seen:
-            counts[id(call.module)] = float(call.module.total_ops)  # type: ignore[arg-type]
+            counts[id(call.module)] = float(call.module.total_ops)
     return counts
 
 

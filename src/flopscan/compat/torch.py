@@ -25,17 +25,17 @@ from flopscan import conventions, rules
 from flopscan.analysis import price
 from flopscan.capture.running import Counting
 from flopscan.compat._ancestors import Modules
+from flopscan.compat._dispatched import Operands, as_operand, dispatched
 from flopscan.compat._torch_formulas import CPU_ATTENTION, Installed, install
 from flopscan.core.convention import Convention, Handle
 from flopscan.core.ledger import Ledger
-from flopscan.core.trace import Call, TensorSpec
+from flopscan.core.trace import Call
 from flopscan.errors import UsageError
 
 _ATTENTION = "flopscan::scaled_dot_product_attention"
 _FUSED = {"cpu": CPU_ATTENTION, "cuda": "aten::_scaled_dot_product_flash_attention"}
 _SUFFIXES = ("", "K", "M", "B", "T")
 Counts = defaultdict[str, defaultdict[Any, int]]
-_Operands = tuple[list[Any], dict[str, Any], Any]
 
 
 class FlopCounterMode:
@@ -138,11 +138,11 @@ class FlopCounterMode:
             or torch.ops.aten._scaled_dot_product_flash_attention_for_cpu in flop_counter.flop_registry
         )
         convention = conventions.get("torch" if later else "torch-2.13")
-        own = {op: _asked(formula, _positional) for op, formula in self._custom.items()}
+        own = {op: _asked(formula, dispatched) for op, formula in self._custom.items()}
         for packet, formula in flop_counter.flop_registry.items():  # what the user registered with torch
             op = getattr(packet, "_qualified_op_name", "")
             if op and op not in convention.handles and op not in own:
-                own[op] = _asked(formula, _positional, raw=True)
+                own[op] = _asked(formula, dispatched, raw=True)
         fused = self._custom.get(_FUSED.get(self._device, ""))
         if fused is not None:
             plain, formula = convention.handles[_ATTENTION], _asked(fused, _attention_operands)
@@ -172,7 +172,7 @@ def _name(op: Any) -> str:
     return name
 
 
-def _asked(formula: Callable[..., int], operands: Callable[[Call, bool], _Operands], *, raw: bool = False) -> Handle:
+def _asked(formula: Callable[..., int], operands: Callable[[Call, bool], Operands], *, raw: bool = False) -> Handle:
     """A user's formula as a handle: asked with shapes, or with shape-only tensors where it is ``raw`` or marked so."""
     raw = raw or bool(getattr(formula, "_get_raw", False))
 
@@ -183,40 +183,11 @@ def _asked(formula: Callable[..., int], operands: Callable[[Call, bool], _Operan
     return count
 
 
-def _positional(call: Call, raw: bool) -> _Operands:
-    """The operands as torch dispatches them: in order, those at the end that are the default left out."""
-    space, _, name = call.op.partition("::")
-    packet = getattr(getattr(torch.ops, space), name)
-    schemas = [getattr(packet, overload)._schema for overload in packet.overloads()]
-    fitting = [s for s in schemas if set(call.args) <= {a.name for a in s.arguments}]
-    args: list[tuple[Any, Any]] = []
-    kwargs = {}
-    for argument in min(fitting or schemas, key=lambda schema: len(schema.arguments)).arguments:
-        value = call.get(argument.name)
-        if not argument.kwarg_only:
-            args.append((value, argument))
-        elif argument.name in call.args and value != argument.default_value:
-            kwargs[argument.name] = _shown(value, raw)
-    while args and args[-1][1].has_default_value() and args[-1][0] in (args[-1][1].default_value, None):
-        args.pop()
-    outputs = [_shown(spec, raw) for spec in call.outputs]
-    return [_shown(value, raw) for value, _ in args], kwargs, outputs[0] if len(outputs) == 1 else tuple(outputs)
-
-
-def _attention_operands(call: Call, raw: bool) -> _Operands:
-    operands = [_shown(call[name], raw) for name in ("query", "key", "value")]
+def _attention_operands(call: Call, raw: bool) -> Operands:
+    operands = [as_operand(call[name], raw) for name in ("query", "key", "value")]
     out = call.out
     statistics = replace(out, shape=out.shape[:-1], strides=None)
-    return operands, {}, (_shown(out, raw), _shown(statistics, raw))
-
-
-def _shown(value: Any, raw: bool) -> Any:
-    if isinstance(value, TensorSpec):
-        dtype = getattr(torch, value.dtype)
-        return torch.empty(value.shape, dtype=dtype, device="meta") if raw else torch.Size(value.shape)
-    if isinstance(value, tuple):
-        return [_shown(v, raw) for v in value]
-    return value
+    return operands, {}, (as_operand(out, raw), as_operand(statistics, raw))
 
 
 def _shallowest(ledger: Ledger) -> list[str]:
