@@ -1,4 +1,4 @@
-"""A call of a trace with the operands that torch would dispatch, for a user's formula: shapes or shape-only tensors."""
+"""A call of a trace with the operands that torch would dispatch: shapes, or tensors without values."""
 
 from __future__ import annotations
 
