@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -19,20 +19,28 @@ from flopscan.errors import DataDependentError, FlopscanError
 
 
 def ledger_of(
-    model: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None, *, training: bool | None = None
+    model: Any,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    training: bool | None = None,
+    begin: Callable[[], object] = lambda: None,
 ) -> Ledger:
     """The ledger of ``model(*args, **kwargs)``; ``training`` is the mode to count in (None: the one that it is in).
 
-    Where the outcome depends on values, and model and inputs have them, the model is run, as these tools do.
+    Where the outcome depends on values, and model and inputs have them, the model is run, as these tools do. ``begin``
+    is called before each start: what hooks of the caller wrote down of a start that failed is void.
     """
     model, seams = unwrapped(model), rules.seams()
     given = tuple(_operand(a) for a in args), {k: _operand(v) for k, v in (kwargs or {}).items()}
     origin = {"target": type(model).__name__}
+    begin()
     try:
         return price(shape_only.trace(model, *given, training=training, origin=origin, seams=seams))
     except DataDependentError:
         if not _has_values(model, given):
             raise
+    begin()
     return price(running.trace(model, *given, training=training, origin=origin, seams=seams))
 
 

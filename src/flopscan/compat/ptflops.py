@@ -110,7 +110,7 @@ def _operands(
 def _of_layers(model: nn.Module, operands: tuple[tuple[Any, ...], dict[str, Any]], wish: _Wish) -> int:
     """The sum over layers divided by the batch, and that over functions."""
     with _counting.watched([m for m in model.modules() if type(m) in wish.hooks]) as seen:
-        ledger = _counting.ledger_of(model, *operands, training=False)
+        ledger = _counting.ledger_of(model, *operands, training=False, begin=seen.clear)
     counts = replace(_LAYERS, settle=_ALWAYS).counts(ledger)
     own, _ = _counting.by_module(model, ledger, counts)
     calls = (ledger.trace.calls[record.call] for record in ledger.trace.records)

@@ -48,7 +48,7 @@ def profile(
     """
     model, custom = unwrapped(model), custom_ops or {}
     with _counting.watched([m for m in model.modules() if type(m) in custom]) as seen:
-        ledger = _counting.ledger_of(model, tuple(inputs), training=False)
+        ledger = _counting.ledger_of(model, tuple(inputs), training=False, begin=seen.clear)
     own, called = _counting.by_module(model, ledger, replace(_CONVENTION, settle={}).counts(ledger))
     hooked = {id(m) for m in model.modules() if type(m) in custom}
     ops: dict[int, float] = {key: count for key, count in own.items() if key not in hooked}
