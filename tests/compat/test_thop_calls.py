@@ -90,6 +90,23 @@ def test_a_model_that_is_one_layer_has_no_parameters() -> None:
     assert profile(nn.Linear(3, 4), (torch.rand(2, 3),), verbose=False) == (24.0, 0)
 
 
+class Choosing(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.layer(x)
+        return self.layer(y) if y.isfinite().all() else y
+
+
+def test_a_model_that_depends_on_values_is_run_and_its_hooks_count_once() -> None:
+    """What was seen of the start on shapes, until it asked for a value, is void."""
+    x = torch.rand(2, 3)
+    assert profile(Choosing(), (x,), verbose=False) == (36.0, 12.0)
+    assert profile(Choosing(), (x,), {nn.Linear: count_linear}, verbose=False) == (2 * (18 + 6), 12.0)
+
+
 def test_an_error_leaves_the_model_alone() -> None:
     model = Small()
     before = state(model)

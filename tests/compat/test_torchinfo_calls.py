@@ -65,8 +65,8 @@ def test_columns_and_rows() -> None:
         "Small (Small)                            --           Partial        3.61%",
         "+ Sequential (body)                      16,160       True          72.29%",
         "+ ModuleDict (head)                      --           True          24.10%",
-        "+ Identity (nothing)                     --           --              --",
-        "+ Dropout (drop)                         --           --              --",
+        "+ Identity (nothing)                     --           --                --",
+        "+ Dropout (drop)                         --           --                --",
     ]
     assert found.trainable_params == 320
 

@@ -59,7 +59,7 @@ def get_model_complexity_info(
     print_per_layer_stat: bool = True,
     as_strings: bool = True,
     input_constructor: Callable[[tuple[int, ...]], Any] | None = None,
-    ost: TextIO = sys.stdout,
+    ost: TextIO | None = None,
     verbose: bool = False,
     ignore_modules: Sequence[Any] = (),
     custom_modules_hooks: Mapping[Any, Callable[..., Any]] | None = None,
@@ -80,6 +80,7 @@ def get_model_complexity_info(
         raise UsageError(f"input_res is a tuple of sizes without the batch, as in (3, 224, 224); got {input_res!r}")
     if not isinstance(model, nn.Module):
         raise UsageError(f"model is a torch.nn.Module, got {type(model).__name__}")
+    ost = sys.stdout if ost is None else ost
     flops = _formatter(flops_to_string, flops_units, output_precision)
     wish = _Wish(
         ignored=ignore_modules, hooks=custom_modules_hooks or {}, verbose=verbose, layers=print_per_layer_stat, ost=ost,
