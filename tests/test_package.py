@@ -80,7 +80,7 @@ def test_the_page_of_other_tools_is_what_their_files_say() -> None:
 
 @PINNED
 def test_the_report_in_the_readme_is_what_is_printed() -> None:
-    from flopscan.report import text
+    from flopscan.report.formats import text
 
     printed = text.render(flopscan.count("vmamba_tiny"), width=100, depth=1)
     same_on_every_version = printed[: printed.index("not counted: nothing")]

@@ -13,7 +13,8 @@ from flopscan.core.cost import Cost
 from flopscan.core.ledger import Ledger, Price
 from flopscan.core.trace import Call, Module, Record, TensorSpec, Trace
 from flopscan.errors import UsageError
-from flopscan.report import formats, text, tree
+from flopscan.report import formats, tree
+from flopscan.report.formats import text
 from flopscan.report.numbers import aligned, exact, percent, si
 from flopscan.report.report import Report, make
 
@@ -249,7 +250,7 @@ def test_files_know_their_format(tmp_path) -> None:  # type: ignore[no-untyped-d
 
 
 def test_a_path_that_cannot_be_written_is_refused_before(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(UsageError, match=r"^cannot tell the format of 'a.pdf'; expected a name that ends in .json, "):
+    with pytest.raises(UsageError, match=r"^cannot tell the format of 'a.pdf'; expected a name that ends in .txt, "):
         formats.check("a.pdf")
     with pytest.raises(UsageError, match=r"expected a name that ends in"):
         formats.check(".json")

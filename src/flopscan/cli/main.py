@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from flopscan import __version__
-from flopscan.cli import compare, conventions, count, doctor, explain, price, report, targets, trace
+from flopscan.cli.discovered import Discovered
 from flopscan.cli.settings import Settings
 from flopscan.errors import FlopscanError, FlopscanWarning
 
@@ -29,14 +29,12 @@ Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 incomplete under --strict.
 """
 
 
-@click.group(epilog=_EXAMPLES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Discovered, epilog=_EXAMPLES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(__version__, prog_name="flopscan", message="%(prog)s %(version)s")
 def commands() -> None:
     """Count exactly what a PyTorch model costs: FLOPs by kind, bytes, parameters; no GPU, no weights."""
-
-
-for module in (count, explain, compare, trace, price, report, conventions, targets, doctor):
-    commands.add_command(module.command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

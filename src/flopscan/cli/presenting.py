@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 import click
 
 from flopscan.cli.settings import several
 from flopscan.core.ledger import Ledger
-from flopscan.report.text import NARROWEST, VIEWS
+from flopscan.report import formats
+from flopscan.report.format import Shown
+from flopscan.report.formats.text import NARROWEST, VIEWS
 
 _ASCII = str.maketrans({"█": "#", "▌": "-", "…": "~", "≥": ">"})
 
@@ -19,9 +22,14 @@ depth = click.option(
     metavar="N",
     help="Levels of the module tree. [default: what matters, on a screen]",
 )
-form = click.option(
-    "--format", "form", type=click.Choice(["text", "json"]), default="text", help="What to print. [default: text]"
-)
+
+
+def form(*names: str) -> Any:
+    """The option of what to print: one of ``names``, the first of them by default."""
+    text = f"What to print. [default: {names[0]}]"
+    return click.option("--format", "form", type=click.Choice(names), default=names[0], help=text)
+
+
 width = click.option(
     "--width", type=click.IntRange(min=NARROWEST), metavar="N",
     help=f"Columns of the text, {NARROWEST} or more. [default: the terminal's]",
@@ -37,9 +45,9 @@ options = several(
     click.option("--strict", is_flag=True, help="Exit with 3 if an operator was not counted."),
     click.option(
         "--output", "-o", "outputs", multiple=True, type=click.Path(), metavar="PATH",
-        help="Save the report as well: .json, .json.gz or .txt. Repeat for more.",
+        help="Save the report as well; the suffix names the format, as in .json, .txt. Repeat for more.",
     ),
-    form,
+    form(*formats.names()),
     width,
     color,
 )  # fmt: skip
@@ -48,7 +56,6 @@ options = several(
 def check(convention: str, outputs: tuple[str, ...]) -> None:
     """Refuse an unknown convention, or a path that a report cannot be saved to, before any work."""
     from flopscan import conventions
-    from flopscan.report import formats
 
     conventions.get(convention)
     for path in outputs:
@@ -69,15 +76,12 @@ def present(
 ) -> None:
     """Print the report and save it. Under ``strict`` raises IncompleteError at the end, when all is written."""
     from flopscan import api
-    from flopscan.report import as_json, formats, report, text
+    from flopscan.report import report
 
-    made = report.make(ledger, convention)
-    if form == "json":
-        show(as_json.render(made))
-    else:
-        show(text.render(made, width=width, depth=depth, by=by, color=coloured(color)))
+    made, shown = report.make(ledger, convention), Shown(width, depth, by, coloured(color))
+    show(formats.get(form).render(made, shown))
     for path in outputs:
-        formats.save(made, path, width=width, depth=depth, by=by)
+        formats.save(made, path, shown)
     if strict:
         api.require_complete(made)
 

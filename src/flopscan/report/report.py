@@ -209,13 +209,13 @@ class Report:
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the report to ``path``: JSON for .json (or .json.gz), text for .txt. Atomic."""
+        """Write the report to ``path``, in the format that its suffix names: .json, .json.gz, .txt. Atomic."""
         from flopscan.report import formats
 
         formats.save(self, path)
 
     def __str__(self) -> str:
-        from flopscan.report import text
+        from flopscan.report.formats import text
 
         return text.render(self)
 

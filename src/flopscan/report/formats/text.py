@@ -10,6 +10,7 @@ from flopscan import conventions
 from flopscan.core.amount import Amount
 from flopscan.errors import UsageError
 from flopscan.report import tree
+from flopscan.report.format import Format, Shown
 from flopscan.report.layout import KEEP, Column, Line, Row, coloured, middle, plain, table, wrap
 from flopscan.report.numbers import aligned, exact, percent, si
 from flopscan.report.report import Report
@@ -38,6 +39,13 @@ def render(
     for section in filter(None, sections):
         lines += [[("", "")], *section] if lines else section
     return coloured(lines) if color else plain(lines)
+
+
+def _render(report: Report, shown: Shown) -> str:
+    return render(report, width=shown.width, depth=shown.depth, by=shown.by, color=shown.color)
+
+
+FORMAT = Format("text", (".txt",), _render)
 
 
 def headline(report: Report, width: int) -> list[Line]:

@@ -48,7 +48,7 @@ Exit codes: 0 fine, 1 failed or a residual with --tools, 2 wrong usage, 3 incomp
 )  # fmt: skip
 @presenting.depth
 @click.option("--strict", is_flag=True, help="Exit with 3 if an operator of either was not counted.")
-@presenting.form
+@presenting.form("text", "json")
 @presenting.width
 @presenting.color
 @settings.debug

@@ -1,0 +1,36 @@
+"""What a format of a report is, and what a person can ask of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from flopscan.report.report import Report
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How a report is to be shown; a format takes of it what it knows.
+
+    ``width``: columns of text (None: the terminal's). ``depth``: levels of the module tree (None: as many as fit a
+    screen). ``by``: what the main table lists, ``module``, ``operator`` or ``line``. ``color``: with terminal colours.
+    """
+
+    width: int | None = None
+    depth: int | None = None
+    by: str = "module"
+    color: bool = False
+
+    def but(self, **changes: Any) -> Shown:
+        """The same but for ``changes``."""
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format: its name on the command line, the suffixes of its files, and the text of a report in it."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    render: Callable[[Report, Shown], str]
