@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from flopscan.report.report import Report
+from flopscan.report.roofline import Roofline
 
 
 @dataclass(frozen=True)
@@ -15,12 +16,14 @@ class Shown:
 
     ``width``: columns of text (None: the terminal's). ``depth``: levels of the module tree (None: as many as fit a
     screen). ``by``: what the main table lists, ``module``, ``operator`` or ``line``. ``color``: with terminal colours.
+    ``roofline``: the report on a device, where one was asked for.
     """
 
     width: int | None = None
     depth: int | None = None
     by: str = "module"
     color: bool = False
+    roofline: Roofline | None = None
 
     def but(self, **changes: Any) -> Shown:
         """The same but for ``changes``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flopscan import conventions
 from flopscan.core.amount import Amount
@@ -14,6 +14,10 @@ from flopscan.core.cost import TRANSCENDENTAL, Cost, total
 from flopscan.core.ledger import Ledger, Uncounted
 from flopscan.report import scan as scans
 from flopscan.report.explain import Explanation, explain
+
+if TYPE_CHECKING:
+    from flopscan.devices.device import Device
+    from flopscan.report.roofline import Roofline
 
 SCHEMA = "flopscan.report/1"
 
@@ -152,6 +156,15 @@ class Report:
     def using(self, convention: str) -> Report:
         """This report under another convention."""
         return Report(self.ledger, conventions.get(convention))
+
+    def on(self, device: str | Device, dtype: str | None = None) -> Roofline:
+        """The least time that the model takes on ``device`` (``h100-sxm``, a device file): a bound, not a prediction.
+
+        ``dtype`` (``bf16``) counts again as if each floating tensor had it. Raises UsageError for an unknown device.
+        """
+        from flopscan.report.roofline import roofline
+
+        return roofline(self.ledger, device, dtype)
 
     def explain(self, first: str, second: str) -> Explanation:
         """The steps from the total under one convention to that under another; they sum exactly."""

@@ -9,12 +9,13 @@ from collections.abc import Iterable, Sequence
 from flopscan import conventions
 from flopscan.core.amount import Amount
 from flopscan.errors import UsageError
-from flopscan.report import tree
+from flopscan.report import roofline_text, tree
 from flopscan.report.format import Format, Shown
 from flopscan.report.layout import KEEP, Column, Line, Row, coloured, middle, plain, table, wrap
 from flopscan.report.numbers import aligned, exact, percent, si
 from flopscan.report.report import Report
 from flopscan.report.report import Row as Counted
+from flopscan.report.roofline import Roofline
 
 NARROWEST = 44
 VIEWS = ("module", "operator", "line")
@@ -23,17 +24,21 @@ _OPERATORS_BELOW_A_TREE = 12
 
 
 def render(
-    report: Report, *, width: int | None = None, depth: int | None = None, by: str = "module", color: bool = False
-) -> str:
+    report: Report, *, width: int | None = None, depth: int | None = None, by: str = "module", color: bool = False,
+    roofline: Roofline | None = None,
+) -> str:  # fmt: skip
     """The report as text of ``width`` columns (default: the terminal's), without a newline at the end.
 
-    ``depth`` is how deep the module tree goes (default: as fits a screen), ``by`` what the main table lists.
+    ``depth`` is how deep the module tree goes (default: as fits a screen), ``by`` what the main table lists. With a
+    ``roofline`` modules have a bound on their time too.
     Raises UsageError for an unknown ``by``, and for lines where none were recorded.
     """
     if by not in VIEWS:
         raise UsageError(f"cannot show a report by {by!r}; expected {', '.join(VIEWS[:-1])} or {VIEWS[-1]}")
     width = max(NARROWEST, shutil.get_terminal_size().columns if width is None else width)
-    sections = [headline(report, width), _phases(report, width), *_main(report, width, depth, by)]
+    sections = [headline(report, width), _phases(report, width), *_main(report, width, depth, by, roofline)]
+    if roofline is not None:
+        sections.append(roofline_text.section(roofline, width))
     sections += [_scan(report, width), _uncounted(report, width), _notes(report, width), _origin(report, width)]
     lines: list[Line] = []
     for section in filter(None, sections):
@@ -42,7 +47,7 @@ def render(
 
 
 def _render(report: Report, shown: Shown) -> str:
-    return render(report, width=shown.width, depth=shown.depth, by=shown.by, color=shown.color)
+    return render(report, width=shown.width, depth=shown.depth, by=shown.by, color=shown.color, roofline=shown.roofline)
 
 
 FORMAT = Format("text", (".txt",), _render)
@@ -113,12 +118,12 @@ def _phases(report: Report, width: int) -> list[Line]:
     return _counted(report, "phase", [rows[name] for name in order], width) if len(rows) > 1 else []
 
 
-def _main(report: Report, width: int, depth: int | None, by: str) -> list[list[Line]]:
+def _main(report: Report, width: int, depth: int | None, by: str, roofline: Roofline | None) -> list[list[Line]]:
     if by == "line":
         return [_lines(report, width)]
     if by == "operator":
         return [_operators(report, width, None)]
-    return [_modules(report, width, depth), _operators(report, width, _OPERATORS_BELOW_A_TREE)]
+    return [_modules(report, width, depth, roofline), _operators(report, width, _OPERATORS_BELOW_A_TREE)]
 
 
 def _lines(report: Report, width: int) -> list[Line]:
@@ -137,20 +142,22 @@ def _costs(row: Counted) -> bool:
     return bool(row.value or row.uncounted or any(row.cost.values()))
 
 
-def _modules(report: Report, width: int, depth: int | None) -> list[Line]:
+def _modules(report: Report, width: int, depth: int | None, roofline: Roofline | None) -> list[Line]:
     nodes = tree.visible(tree.build(report.by_module()), depth)
     if len(nodes) < 2:
         return []
+    bounds = {} if roofline is None else roofline.by_module()
     rows = []
     for level, node in nodes:
         name = "  " * level + (node.label or "(model)")
         remark = f"{node.times} x {node.row.cls}" if node.times > 1 else node.row.cls
-        rows.append(
-            Row(
-                ((name, remark), *_cells(report, node.row, node.times, bar=True), aligned(node.row.params * node.times))
-            )
-        )
-    lines, left = table([*_columns(report, "module", bar=True), Column("params", rank=4)], rows, width)
+        cells = [*_cells(report, node.row, node.times, bar=True), aligned(node.row.params * node.times)]
+        if roofline is not None:
+            cells.append(roofline_text.least_time(bounds[node.row.name], node.times))
+        rows.append(Row(((name, remark), *cells)))
+    columns = [*_columns(report, "module", bar=True), Column("params", rank=4)]
+    columns += [Column("time bound", rank=2)] if roofline is not None else []
+    lines, left = table(columns, rows, width)
     return lines + _left(left, width)
 
 
