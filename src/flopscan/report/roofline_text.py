@@ -5,15 +5,16 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping
 
+from flopscan import devices
 from flopscan.devices.bound import UNITS, rates
 from flopscan.devices.device import Device
-from flopscan.report.layout import KEEP, Column, Line, Row, plain, table, wrap
+from flopscan.report.layout import Column, Line, Row, plain, table, wrap
 from flopscan.report.numbers import exact
 from flopscan.report.roofline import Bounded, Roofline
 
 _NARROWEST = 44
 _OPERATORS = 10
-_SCALES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
+_SCALES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
 
 
 def render(roofline: Roofline, width: int | None = None) -> str:
@@ -34,6 +35,13 @@ def section(roofline: Roofline, width: int) -> list[Line]:
     lines += wrap(_intensity(roofline), width, indent="  ")
     lines += [[("", "")], *_operators(roofline, width)]
     return lines + [line for text in assumptions(roofline) for line in wrap(text, width, indent="  ", style="dim")]
+
+
+def wish(roofline: Roofline | None) -> str:
+    """The options that ask for the same roofline again; empty for a device of one's own."""
+    if roofline is None or devices.all_known().get(roofline.device.name) != roofline.device:
+        return ""
+    return f" --device {roofline.device.name}" + (f" --dtype {roofline.dtype}" if roofline.dtype else "")
 
 
 def _shares(limits: Mapping[str, float], seconds: float) -> str:
@@ -102,7 +110,7 @@ def duration(seconds: float) -> str:
     scale, unit = next(((scale, unit) for scale, unit in _SCALES if seconds >= 0.9995 * scale), _SCALES[-1])
     value = seconds / scale
     decimals = max(0, 4 - len(str(int(value)))) if value >= 1 else 3
-    return f"{value:.{decimals}f}{KEEP}{unit}".replace(KEEP, " ")
+    return f"{value:.{decimals}f} {unit}"
 
 
 def _ratio(value: float | None) -> str:

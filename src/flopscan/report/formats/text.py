@@ -39,7 +39,8 @@ def render(
     sections = [headline(report, width), _phases(report, width), *_main(report, width, depth, by, roofline)]
     if roofline is not None:
         sections.append(roofline_text.section(roofline, width))
-    sections += [_scan(report, width), _uncounted(report, width), _notes(report, width), _origin(report, width)]
+    sections += [_scan(report, width), _uncounted(report, width), _notes(report, width)]
+    sections.append(_origin(report, width, roofline_text.wish(roofline)))
     lines: list[Line] = []
     for section in filter(None, sections):
         lines += [[("", "")], *section] if lines else section
@@ -290,14 +291,14 @@ def _notes(report: Report, width: int) -> list[Line]:
     return [line for note in notes for line in wrap(f"note: {note}", width, indent="  ")]
 
 
-def _origin(report: Report, width: int) -> list[Line]:
+def _origin(report: Report, width: int, wish: str) -> list[Line]:
     """The convention, the route and the versions, and the command that gives the same count again."""
     origin = report.ledger.trace.origin
     versions = ", ".join(f"{name} {version}" for name, version in origin.get("versions", {}).items())
     convention = f"{report.convention.name}: {report.convention.summary}"
     parts = [part for part in (convention, str(origin.get("route", "")), versions) if part]
     lines = wrap(" | ".join(parts), width, indent="  ", style="dim")
-    return lines + _command(report.again, width)
+    return lines + _command(report.again and report.again + wish, width)
 
 
 def _command(command: str, width: int) -> list[Line]:
