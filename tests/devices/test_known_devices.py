@@ -24,6 +24,7 @@ EXPECTED = {
 
 def test_the_devices_are_there() -> None:
     assert set(KNOWN) == EXPECTED
+    assert f"what is known of {len(KNOWN)} devices" in (Path(__file__).parents[2] / "README.md").read_text()
 
 
 @pytest.mark.parametrize("device", KNOWN.values(), ids=KNOWN)

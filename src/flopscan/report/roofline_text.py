@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from flopscan import devices
 from flopscan.devices.bound import UNITS, rates
 from flopscan.devices.device import Device
-from flopscan.report.layout import Column, Line, Row, plain, table, wrap
+from flopscan.report.layout import KEEP, Column, Line, Row, plain, table, wrap
 from flopscan.report.numbers import exact
 from flopscan.report.roofline import Bounded, Roofline
 
@@ -28,10 +28,10 @@ def section(roofline: Roofline, width: int) -> list[Line]:
     dtype = f"everything in {roofline.dtype}" if roofline.dtype else "each operator in its own dtype"
     lines = wrap(f"least time on {device.title}, {dtype}: a bound, not a prediction", width, indent="  ", style="bold")
     lines += wrap(
-        f"operators one by one  ≥ {duration(whole.seconds)}: {_shares(whole.limits, whole.seconds)}", width, indent="  "
+        f"operators one by one  ≥ {_kept(whole.seconds)}: {_shares(whole.limits, whole.seconds)}", width, indent="  "
     )
-    busy = ", ".join(f"{UNITS[unit]} {duration(seconds)}" for unit, seconds in _longest(fused.busy))
-    lines += wrap(f"all fused, overlapped ≥ {duration(fused.seconds)}: {busy or 'nothing to do'}", width, indent="  ")
+    busy = ", ".join(f"{UNITS[unit]} {_kept(seconds)}" for unit, seconds in _longest(fused.busy))
+    lines += wrap(f"all fused, overlapped ≥ {_kept(fused.seconds)}: {busy or 'nothing to do'}", width, indent="  ")
     lines += wrap(_intensity(roofline), width, indent="  ")
     lines += [[("", "")], *_operators(roofline, width)]
     return lines + [line for text in assumptions(roofline) for line in wrap(text, width, indent="  ", style="dim")]
@@ -111,6 +111,11 @@ def duration(seconds: float) -> str:
     value = seconds / scale
     decimals = max(0, 4 - len(str(int(value)))) if value >= 1 else 3
     return f"{value:.{decimals}f} {unit}"
+
+
+def _kept(seconds: float) -> str:
+    """The same where text wraps: number and unit stay together."""
+    return duration(seconds).replace(" ", KEEP)
 
 
 def _ratio(value: float | None) -> str:
