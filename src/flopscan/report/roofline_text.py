@@ -160,7 +160,7 @@ def _units(device: Device) -> str:
     special = (
         "exponentials, logarithms, trigonometric functions and roots on special-function units"
         if device.special
-        else "each exponential, logarithm, trigonometric function or root counts as one operation of the vector units (the"
-        " least that it can be: no faster unit for them is known here)"
+        else "each exponential, logarithm, trigonometric function or root counts as one operation of the vector units"
+        " (the least that it can be: no faster unit for them is known here)"
     )
     return f"{products}, {special}, the rest on vector units, all at the same time."
