@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from flopscan.report.report import Report
+from flopscan.report.sheet import Sheet
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,12 @@ class Shown:
 
 @dataclass(frozen=True)
 class Format:
-    """A format: its name on the command line, the suffixes of its files, and the text of a report in it."""
+    """A format: its name on the command line, the suffixes of its files, and the text of a report in it.
+
+    ``sheet`` gives any other table in it, where the format has tables.
+    """
 
     name: str
     suffixes: tuple[str, ...]
     render: Callable[[Report, Shown], str]
+    sheet: Callable[[Sheet], str] | None = None
