@@ -32,10 +32,12 @@ class Shown:
 class Format:
     """A format: its name on the command line, the suffixes of its files, and the text of a report in it.
 
-    ``sheet`` gives any other table in it, where the format has tables.
+    ``sheet`` gives any other table in it, where the format has tables; ``data`` says that programs read them, who want
+    whole numbers and every fact in its row.
     """
 
     name: str
     suffixes: tuple[str, ...]
     render: Callable[[Report, Shown], str]
     sheet: Callable[[Sheet], str] | None = None
+    data: bool = False

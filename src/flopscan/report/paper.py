@@ -91,5 +91,10 @@ def not_counted(missing: Sequence[Uncounted]) -> str:
     """Every operator that no rule could price, or that there is none."""
     if not missing:
         return "Not counted: nothing."
-    told = "; ".join(f"{row.op} x{row.count:,} ({row.reason})" for row in missing)
+    told = listed([(row.op, row.count, row.reason) for row in missing])
     return f"Not counted, so that a sum with ≥ is the least it can be: {told}."
+
+
+def listed(missing: Iterable[tuple[str, int, str]]) -> str:
+    """Operators, how often each was called, and why they have no price, in words."""
+    return "; ".join(f"{op} x{count:,} ({reason})" for op, count, reason in missing)

@@ -188,6 +188,7 @@ class Report:
             "value": int(self.value),
             "unit": self.unit,
             "flops": int(self.flops),
+            "executed_flops": int(self.executed_flops),
             "macs": int(self.macs),
             "transcendentals": self.transcendentals,
             "bytes_read": self.bytes_read,
@@ -209,7 +210,7 @@ class Report:
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the report to ``path``, in the format that its suffix names: .json, .json.gz, .txt. Atomic."""
+        """Write the report to ``path``, in the format that its suffix names: .json, .txt, .md, .csv, .tex. Atomic."""
         from flopscan.report import formats
 
         formats.save(self, path)

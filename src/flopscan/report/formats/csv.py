@@ -98,4 +98,4 @@ def _cell(cell: Cell) -> Any:
     return float(cell) if isinstance(cell, (float, Fraction)) else int(cell)
 
 
-FORMAT = Format("csv", (".csv",), render, table)
+FORMAT = Format("csv", (".csv",), render, table, data=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from flopscan import conventions
 from flopscan.core.amount import Amount
-from flopscan.report import listing, tree
+from flopscan.report import listing, sheet_text, tree
 from flopscan.report.format import Format, Shown
 from flopscan.report.layout import KEEP, Column, Line, Row, coloured, middle, plain, table, wrap
 from flopscan.report.listing import VIEWS, some
@@ -44,7 +44,7 @@ def _render(report: Report, shown: Shown) -> str:
     return render(report, width=shown.width, depth=shown.depth, by=shown.by, color=shown.color)
 
 
-FORMAT = Format("text", (".txt",), _render)
+FORMAT = Format("text", (".txt",), _render, sheet_text.render)
 
 
 def headline(report: Report, width: int) -> list[Line]:
