@@ -12,7 +12,8 @@ from flopscan.cli.settings import several
 from flopscan.core.ledger import Ledger
 from flopscan.report import formats
 from flopscan.report.format import Shown
-from flopscan.report.formats.text import NARROWEST, VIEWS
+from flopscan.report.formats.text import NARROWEST
+from flopscan.report.listing import VIEWS
 
 _ASCII = str.maketrans({"█": "#", "▌": "-", "…": "~", "≥": ">"})
 

@@ -10,7 +10,6 @@ from typing import Any
 import click
 
 from flopscan.cli import capturing
-from flopscan.core.ledger import Ledger
 from flopscan.errors import UsageError
 from flopscan.report import saved
 

@@ -17,7 +17,7 @@ from flopscan.report.saved import Saved
 
 @dataclass(frozen=True)
 class Figures:
-    """What ``source`` says; ``name`` is where it is from. A number that a saved report does not hold is a UsageError."""
+    """What ``source`` says; ``name`` is where it is from. A number that a saved report lacks is a UsageError."""
 
     name: str
     source: Saved

@@ -22,7 +22,7 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """A number of the whole model. ``partial``: what was not counted is missing from it, so it is the least it can be."""
+    """A number of the whole model. ``partial``: it lacks what was not counted, so it is the least it can be."""
 
     key: str
     title: str

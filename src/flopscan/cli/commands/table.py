@@ -63,8 +63,8 @@ under --strict.
 @settings.debug
 @click.pass_context
 def command(
-    context: click.Context, targets: tuple[str, ...], inputs: tuple[str, ...], arguments: tuple[str, ...], backward: bool,
-    train: bool, run: bool, over: str | None, columns: str, sort: str | None, bold_best: bool, batch: int | None,
+    context: click.Context, targets: tuple[str, ...], inputs: tuple[str, ...], arguments: tuple[str, ...],
+    backward: bool, train: bool, run: bool, over: str | None, columns: str, sort: str | None, bold_best: bool, batch: int | None,
     device: str, passes: int, strict: bool, outputs: tuple[str, ...], form: str, width: int | None, color: str,
 ) -> int:  # fmt: skip
     """Check, count one after the other, print, save."""

@@ -15,7 +15,7 @@ _LONG_WORD = 24
 _SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_", "%": r"\%",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", '"': "''", "≥": r"$\geq$", "×": r"$\times$", "…": r"\ldots{}",
+    "|": r"\textbar{}", '"': "''", "≥": r"$\geq$", "\u00d7": r"$\times$", "…": r"\ldots{}",
 }  # fmt: skip
 _LIGATURE = re.compile(r"([-'`?!])(?=[-'`])")
 _NOT_IN_EVERY_FONT = "ÐðÞþ"

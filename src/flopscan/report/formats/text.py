@@ -11,7 +11,7 @@ from flopscan.core.amount import Amount
 from flopscan.report import listing, sheet_text, tree
 from flopscan.report.format import Format, Shown
 from flopscan.report.layout import KEEP, Column, Line, Row, coloured, middle, plain, table, wrap
-from flopscan.report.listing import VIEWS, some
+from flopscan.report.listing import some
 from flopscan.report.numbers import aligned, exact, percent, si
 from flopscan.report.report import Report
 from flopscan.report.report import Row as Counted
