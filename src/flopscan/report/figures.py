@@ -42,14 +42,16 @@ class Figures:
 
     def scan(self, convention: str) -> tuple[int, int]:
         """What the scans are under a convention, and the total that they are part of; 0 where nothing is scanned."""
-        rows = self._scans()
+        rows = self.scans
         if rows is None:
             return 0, self.under(convention)
         if convention not in rows:
             raise UsageError(f"{self.name}: {convention} has no formula of its scans; expected {', '.join(rows)}")
         return rows[convention]
 
-    def _scans(self) -> dict[str, tuple[int, int]] | None:
+    @property
+    def scans(self) -> dict[str, tuple[int, int]] | None:
+        """The scans and the total that they are part of, by convention; None where nothing is scanned."""
         if self._report is not None:
             scan = self._report.scan
             return None if scan is None else {row.convention: (int(row.value), int(row.total)) for row in scan.rows}

@@ -82,14 +82,15 @@ class Models:
             Entry((*self._names(model), *row), least=_least(model), strong=self._best(i))
             for i, (model, row) in enumerate(zip(self.models, self.cells, strict=True))
         ]
-        return Sheet("Models compared", self._headings(), tuple(entries), tuple(self._footnotes()), again=self.again)
+        notes = tuple(filter(None, self._footnotes()))
+        return Sheet("Models compared", self.headings, tuple(entries), notes, again=self.again)
 
     def data(self) -> Sheet:
         """The table as programs read it: whole numbers, and all about a model in its row."""
         about = ("target", "inputs", "uncounted", "not_counted", "missing", "versions")
         measured = ("passes", "items", "slowest_s", "fastest_s", "device", "threads", "date")
         extra = (*about, *(measured if self._measures else ()))
-        headings = (*self._headings(), *(Heading(key, key, "text") for key in extra))
+        headings = (*self.headings, *(Heading(key, key, "text") for key in extra))
         entries = [
             Entry((*self._names(model), *row, *map(self._about(i).get, extra)))
             for i, (model, row) in enumerate(zip(self.models, self.cells, strict=True))
@@ -113,13 +114,15 @@ class Models:
         meanings = {column.name: column.meaning for column in self.columns}
         return {
             "schema": SCHEMA, "columns": meanings, "varied": self.varied or None, "models": rows,
-            "notes": list(self._footnotes()), "again": self.again,
+            "notes": list(filter(None, self._footnotes())), "again": self.again,
         }  # fmt: skip
 
     def _names(self, model: Model) -> tuple[Cell, ...]:
         return (model.name, model.point) if self.varied else (model.name,)
 
-    def _headings(self) -> tuple[Heading, ...]:
+    @cached_property
+    def headings(self) -> tuple[Heading, ...]:
+        """The columns, the name of the model first."""
         found = [Heading("model", "model", "text")]
         if self.varied:
             found.append(Heading(self.varied, self.varied, power=0))
@@ -173,7 +176,7 @@ class Models:
         if meanings:
             yield f"{'; '.join(meanings)}."
         if not any(column.name == "input" for column in self.columns):
-            yield from _grouped("Input", self.models, self.varied, lambda model: ", ".join(model.figures.inputs))
+            yield _inputs(self.models, self.varied)
         for told in self.uncounted:
             yield f"Not counted, so that a sum with ≥ is the least it can be: {told}."
         if not self.uncounted:
@@ -228,12 +231,16 @@ def _named(model: Model, varied: str) -> str:
     return f"{model.name}, {varied} {model.point}" if varied else model.name
 
 
-def _grouped(title: str, models: Sequence[Model], varied: str, of: Any) -> Iterable[str]:
-    """What ``of`` says of the models, those that share it together."""
-    groups: dict[str, list[str]] = {}
+def _inputs(models: Sequence[Model], varied: str) -> str:
+    """What the models were counted on, those that share it together; empty where nothing is known."""
+    groups: dict[str, dict[str, list[str]]] = {}
     for model in models:
         if model.figures is not None:
-            groups.setdefault(of(model), []).append(_named(model, varied))
-    told = [f"{what} ({', '.join(names)})" if len(groups) > 1 else what for what, names in groups.items()]
-    if told:
-        yield f"{title}: {'; '.join(told)}."
+            at = f"{varied} {model.point}" if varied else ""
+            groups.setdefault(", ".join(model.figures.inputs), {}).setdefault(at, []).append(model.name)
+    every = {model.name for model in models}
+    told = []
+    for what, points in groups.items():
+        of = [": ".join(filter(None, (at, ", ".join(names) * (set(names) != every)))) for at, names in points.items()]
+        told.append(f"{what} ({'; '.join(filter(None, of))})" if any(of) else what)
+    return f"Input: {'; '.join(told)}." if told else ""

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
-from contextlib import redirect_stdout
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from flopscan.cli import capturing, presenting, settings, several
-from flopscan.errors import FlopscanError, IncompleteError, UsageError
+from flopscan.cli import capturing, comparing, presenting, settings, several
+from flopscan.errors import IncompleteError, UsageError
 
 if TYPE_CHECKING:
     from flopscan.report.columns import Column
-    from flopscan.report.models import Model, Models
-    from flopscan.report.speed import Speed
+    from flopscan.report.models import Models
 
 FORMS = ("text", "markdown", "csv", "latex", "json")
 _EXAMPLES = """
@@ -64,8 +61,9 @@ under --strict.
 @click.pass_context
 def command(
     context: click.Context, targets: tuple[str, ...], inputs: tuple[str, ...], arguments: tuple[str, ...],
-    backward: bool, train: bool, run: bool, over: str | None, columns: str, sort: str | None, bold_best: bool, batch: int | None,
-    device: str, passes: int, strict: bool, outputs: tuple[str, ...], form: str, width: int | None, color: str,
+    backward: bool, train: bool, run: bool, over: str | None, columns: str, sort: str | None, bold_best: bool,
+    batch: int | None, device: str, passes: int, strict: bool, outputs: tuple[str, ...], form: str, width: int | None,
+    color: str,
 ) -> int:  # fmt: skip
     """Check, count one after the other, print, save."""
     from flopscan.report import formats
@@ -80,7 +78,7 @@ def command(
             raise UsageError(f"a table of models cannot be saved as {path!r}; expected .md, .csv, .tex, .txt or .json")
     asked, varied = several.asked(targets, inputs, arguments, over)
     measuring = {"batch": batch, "device": device, "passes": passes} if _measured(chosen) else None
-    rows = [_model(one, measuring, backward=backward, train=train, run=run) for one in asked]
+    rows = [comparing.model(one, measuring, backward=backward, train=train, run=run) for one in asked]
     typed = several.again(context, "outputs", "form", "width", "color")
     made = Models(tuple(rows), chosen, varied, bold_best, typed)
     if sort is not None:
@@ -101,44 +99,6 @@ def _columns(names: str) -> tuple[Column, ...]:
 
 def _measured(columns: tuple[Column, ...]) -> bool:
     return any(column.of is None for column in columns)
-
-
-def _model(one: several.Asked, measuring: dict[str, Any] | None, **how: bool) -> Model:
-    """A model's row; what fails is its reason."""
-    from flopscan.report.figures import Figures
-    from flopscan.report.models import Model
-
-    figures, speed, reasons = None, None, []
-    try:
-        figures = Figures(one.target, several.counted(one, **how))
-    except FlopscanError as error:
-        reasons.append(str(error))
-    if measuring is not None and figures is not None:
-        try:
-            speed = _speed(one, **measuring)
-        except FlopscanError as error:
-            reasons.append(f"throughput: {error}")
-    return Model(one.name, one.target, figures, speed, tuple(reasons), one.point)
-
-
-def _speed(one: several.Asked, **measuring: Any) -> Speed:
-    """How fast a model is here. Raises FlopscanError where it cannot run."""
-    import datetime
-
-    from flopscan import rules
-    from flopscan.capture import arguments as parse
-    from flopscan.cli.progress import progress
-    from flopscan.report.speed import Speed
-
-    if one.is_saved:
-        raise UsageError(f"{one.target} is what was saved of a model, and cannot run")
-    from flopscan.capture import speed
-
-    args, kwargs = parse.inputs(one.inputs)
-    with progress(f"timing {one.name}"), redirect_stdout(sys.stderr):
-        timed = speed.measure(one.target, args, kwargs, parse.options(one.arguments), seams=rules.seams(), **measuring)
-    today = datetime.date.today().isoformat()
-    return Speed(timed.items, timed.unit, timed.seconds, timed.device, timed.threads, today)
 
 
 def _written(made: Models, form: str, width: int | None, color: bool) -> str:
