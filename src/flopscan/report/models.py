@@ -97,6 +97,12 @@ class Models:
         ]
         return Sheet("", headings, tuple(entries))
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from flopscan.report import notebook
+
+        return notebook.sheet(self.sheet())
+
     def to_dict(self) -> dict[str, Any]:
         """The table as JSON-ready data, every count whole."""
         rows = []

@@ -220,6 +220,12 @@ class Report:
 
         return text.render(self)
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from flopscan.report import notebook
+
+        return notebook.report(self)
+
     def __repr__(self) -> str:
         return f"<Report of {self.target or 'a count'}: {int(self.value):,} {self.unit} ({self.convention.name})>"
 

@@ -85,7 +85,7 @@ def written(heading: Heading, cell: Cell, *, least: bool = False) -> str:
 
 def at_least(heading: Heading, entry: Entry, cell: Cell) -> bool:
     """Whether a cell is a sum that lacks something."""
-    return entry.least and heading.partial and cell is not None
+    return entry.least and heading.partial and heading.kind != "share" and cell is not None
 
 
 def clean(text: str) -> str:

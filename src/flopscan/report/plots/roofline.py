@@ -55,7 +55,8 @@ def draw(data: Mapping[str, Any], *, width: float = COLUMN, source: str = "the r
     with styled():
         figure, plot = axes(width, 0.8 * width)
         _ceilings(plot, rates["memory"], ceilings, [point.intensity for point in drawn])
-        _points(plot, drawn, sum(point.seconds for point in points))
+        ridge = max(ceilings.values()) / rates["memory"]
+        _points(plot, drawn, sum(point.seconds for point in points), ridge)
         plot.set_title(short(title, 60), loc="left")
         plot.set_xlabel("arithmetic intensity (FLOP/byte)")
         plot.set_ylabel("FLOP/s at most")
@@ -89,8 +90,8 @@ def _ceilings(plot: Any, memory: float, ceilings: Mapping[str, float], intensiti
         axis.set_minor_formatter(NullFormatter())
 
 
-def _points(plot: Any, points: Sequence[_Point], whole: float) -> None:
-    """Marks by what binds an operator, and the names of those that take longest: one to the right, the next left."""
+def _points(plot: Any, points: Sequence[_Point], whole: float, ridge: float) -> None:
+    """Marks by what binds an operator, and the names of those that take longest, on both sides of the slope in turn."""
     kinds = {point.bound_by for point in points}
     for kind in (*filter(kinds.__contains__, _BOUNDS), *sorted(kinds - {*_BOUNDS})):
         chosen = [point for point in points if point.bound_by == kind]
@@ -100,10 +101,11 @@ def _points(plot: Any, points: Sequence[_Point], whole: float) -> None:
         plot.scatter([p.intensity for p in chosen], [p.rate for p in chosen], sizes, zorder=3, **look)
         plot.scatter([], [], 22, label=kind, **look)  # the legend's mark says nothing about a share
     longest = sorted(sorted(points, key=lambda point: -point.seconds)[:_NAMED], key=lambda point: point.intensity)
-    right = plot.get_xlim()[1]
     for i, point in enumerate(longest):
-        to_the_left = i % 2 == 1 or point.intensity > right / 10
+        where: dict[str, Any] = {"xytext": (5, -9), "ha": "left"} if i % 2 == 0 else {"xytext": (-5, 2), "ha": "right"}
+        if point.intensity > ridge:  # below the flat part there is room, and to its left the slope
+            where = {"xytext": (0, -11), "ha": "center"}
         plot.annotate(
             point.name.rpartition("::")[2], (point.intensity, point.rate), textcoords="offset points", fontsize=6.5,
-            xytext=(-5, 2) if to_the_left else (5, -7), ha="right" if to_the_left else "left",
+            **where,
         )  # fmt: skip
