@@ -45,7 +45,7 @@ def measure(
 
     ``batch`` replaces the first axis of every input. Raises FlopscanError where the target cannot run here.
     """
-    where = _device(device)
+    where = device_called(device)
     with installed(seams):
         if reason := too_large(targets.build(target, options, with_weights=False).model):
             raise FlopscanError(reason)
@@ -108,15 +108,15 @@ def _items(value: Any) -> tuple[int, str]:
     return (shape[0] if shape else 1), "images" if len(shape) == 4 else "samples"
 
 
-def _device(name: str) -> torch.device:
+def device_called(name: str) -> torch.device:
+    """A device of torch that works here. Raises UsageError for another."""
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
     except Exception as error:
-        text = " ".join(str(error).split())[:120]
-        raise UsageError(
-            f"torch cannot use the device {name!r} here: {text}; expected one such as cpu or cuda"
-        ) from error
+        text = " ".join(str(error).split())
+        why = f" ({text})" if len(text) < 100 else ""  # a device that there is not lists all that there are
+        raise UsageError(f"torch has no device {name!r} here{why}; expected one such as cpu or cuda") from error
     return device
 
 

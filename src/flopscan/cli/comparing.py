@@ -14,6 +14,14 @@ if TYPE_CHECKING:
     from flopscan.report.speed import Speed
 
 
+def measuring(batch: int | None, device: str, passes: int) -> dict[str, Any]:
+    """How throughput is to be measured. Raises UsageError for a device that torch cannot use here."""
+    from flopscan.capture import speed
+
+    speed.device_called(device)
+    return {"batch": batch, "device": device, "passes": passes}
+
+
 def model(one: several.Asked, measuring: dict[str, Any] | None = None, **how: bool) -> Model:
     """A model's row; what fails is its reason."""
     from flopscan.report.figures import Figures

@@ -77,7 +77,7 @@ def command(
         if formats.of(path).name not in FORMS:
             raise UsageError(f"a table of models cannot be saved as {path!r}; expected .md, .csv, .tex, .txt or .json")
     asked, varied = several.asked(targets, inputs, arguments, over)
-    measuring = {"batch": batch, "device": device, "passes": passes} if _measured(chosen) else None
+    measuring = comparing.measuring(batch, device, passes) if any(column.of is None for column in chosen) else None
     rows = [comparing.model(one, measuring, backward=backward, train=train, run=run) for one in asked]
     typed = several.again(context, "outputs", "form", "width", "color")
     made = Models(tuple(rows), chosen, varied, bold_best, typed)
@@ -95,10 +95,6 @@ def _columns(names: str) -> tuple[Column, ...]:
     from flopscan.report import columns
 
     return tuple(columns.find(name.strip()) for name in dict.fromkeys(names.split(",")))
-
-
-def _measured(columns: tuple[Column, ...]) -> bool:
-    return any(column.of is None for column in columns)
 
 
 def _written(made: Models, form: str, width: int | None, color: bool) -> str:

@@ -80,6 +80,8 @@ def _cell(heading: Heading, entry: Entry, column: int) -> str:
         text = rf"\textbf{{{text}}}"
     if column:
         return text
+    if text.startswith(("[", "*")):  # would belong to the end of the row before
+        text = f"{{}}{text}"
     indent = r"\quad" * entry.level + " " * bool(entry.level)
     return indent + text + (rf" \textit{{{escape(entry.remark)}}}" if entry.remark else "")
 

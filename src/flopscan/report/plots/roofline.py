@@ -106,6 +106,6 @@ def _points(plot: Any, points: Sequence[_Point], whole: float, ridge: float) -> 
         if point.intensity > ridge:  # below the flat part there is room, and to its left the slope
             where = {"xytext": (0, -11), "ha": "center"}
         plot.annotate(
-            point.name.rpartition("::")[2], (point.intensity, point.rate), textcoords="offset points", fontsize=6.5,
-            **where,
+            short(point.name.rpartition("::")[2]), (point.intensity, point.rate), textcoords="offset points",
+            fontsize=6.5, **where,
         )  # fmt: skip

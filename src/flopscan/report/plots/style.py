@@ -12,6 +12,7 @@ from typing import Any
 
 from flopscan.core.document import write_bytes
 from flopscan.errors import FlopscanError, UsageError
+from flopscan.report.sheet import clean
 
 SUFFIXES = (".svg", ".pdf", ".png")
 COLUMN = 3.4
@@ -41,7 +42,7 @@ class Plot:
         """Write SVG, PDF or PNG as the suffix says, atomically, with fonts inside and the caption as description."""
         check(path)
         kind = os.fspath(path).rpartition(".")[2]
-        told = " ".join(self.caption)
+        told = clean(" ".join(self.caption))
         about: dict[str, dict[str, Any]] = {
             "svg": {"Date": None, "Description": told},
             "pdf": {"CreationDate": None, "Subject": told},
@@ -96,5 +97,5 @@ def look(index: int) -> dict[str, Any]:
 
 def short(name: str, width: int = 26) -> str:
     """A name in at most two lines."""
-    lines = textwrap.wrap(name, width, break_on_hyphens=False)
+    lines = textwrap.wrap(clean(name), width, break_on_hyphens=False)
     return "\n".join(lines[:2]) + ("…" if len(lines) > 2 else "")
