@@ -14,7 +14,8 @@ from flopscan.devices.device import DTYPES
 from flopscan.errors import UsageError
 from flopscan.report import formats
 from flopscan.report.format import Shown
-from flopscan.report.formats.text import NARROWEST, VIEWS
+from flopscan.report.formats.text import NARROWEST
+from flopscan.report.listing import VIEWS
 
 _ASCII = str.maketrans({"█": "#", "▌": "-", "…": "~", "≥": ">"})
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from flopscan.report.report import Report
 from flopscan.report.roofline import Roofline
+from flopscan.report.sheet import Sheet
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,14 @@ class Shown:
 
 @dataclass(frozen=True)
 class Format:
-    """A format: its name on the command line, the suffixes of its files, and the text of a report in it."""
+    """A format: its name on the command line, the suffixes of its files, and the text of a report in it.
+
+    ``sheet`` gives any other table in it, where the format has tables; ``data`` says that programs read them, who want
+    whole numbers and every fact in its row.
+    """
 
     name: str
     suffixes: tuple[str, ...]
     render: Callable[[Report, Shown], str]
+    sheet: Callable[[Sheet], str] | None = None
+    data: bool = False

@@ -201,6 +201,7 @@ class Report:
             "value": int(self.value),
             "unit": self.unit,
             "flops": int(self.flops),
+            "executed_flops": int(self.executed_flops),
             "macs": int(self.macs),
             "transcendentals": self.transcendentals,
             "bytes_read": self.bytes_read,
@@ -222,7 +223,7 @@ class Report:
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the report to ``path``, in the format that its suffix names: .json, .json.gz, .txt. Atomic."""
+        """Write the report to ``path``, in the format that its suffix names: .json, .txt, .md, .csv, .tex. Atomic."""
         from flopscan.report import formats
 
         formats.save(self, path)
@@ -231,6 +232,12 @@ class Report:
         from flopscan.report.formats import text
 
         return text.render(self)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from flopscan.report import notebook
+
+        return notebook.report(self)
 
     def __repr__(self) -> str:
         return f"<Report of {self.target or 'a count'}: {int(self.value):,} {self.unit} ({self.convention.name})>"
