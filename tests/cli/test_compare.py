@@ -203,7 +203,10 @@ def test_without_a_finding_it_ends_with_0(run: Run, fakes: list[tuple[Any, ...]]
 @pytest.mark.parametrize(
     ("target", "least"),
     [
-        ("flopscan.testing.nets:ResNet50 --input 1x3x64x64", {"torch", "fvcore", "ptflops", "calflops", "torchprofile"}),
+        (
+            "flopscan.testing.nets:ResNet50 --input 1x3x64x64",
+            {"torch", "fvcore", "ptflops", "calflops", "torchprofile"},
+        ),
         (
             "hf:gpt2 --arg n_layer=2 --arg n_embd=64 --arg n_head=4 --arg vocab_size=100 --input input_ids=1x16:int64",
             {"torch", "fvcore", "ptflops", "calflops", "torchprofile"},
