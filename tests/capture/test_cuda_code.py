@@ -85,10 +85,16 @@ class Net(nn.Module):
 
 def net():
     return Net().cuda().to("cuda")
+
+def tuned():
+    with torch.cuda.device(torch.cuda.current_device()):
+        assert torch.cuda.get_device_properties(0).multi_processor_count > 1
+        torch.cuda.synchronize()
+        return net()
 """
 
 
-@pytest.mark.parametrize("name", ["Net", "net"])
+@pytest.mark.parametrize("name", ["Net", "net", "tuned"])
 def test_a_target_that_is_made_on_the_device(tmp_path: Path, name: str) -> None:
     (tmp_path / "made_on_cuda.py").write_text(BUILT)
     report = flopscan.count(f"{tmp_path / 'made_on_cuda.py'}:{name}", (3, 4), strict=True)

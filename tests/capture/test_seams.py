@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import flopscan
 import flopscan.api
 import flopscan.ops
+from flopscan import conventions
 from flopscan.capture.swap import Swapped
 from flopscan.core.trace import Trace
 from flopscan.errors import FlopscanError, FlopscanWarning
@@ -326,6 +327,32 @@ def test_a_real_run_of_a_python_function_runs_it_once(python_package: Any) -> No
     assert torch.equal(y, torch.ones(2, 6, 9))
     assert counted.report.by_operator().keys() == {"flopscan::causal_conv1d"}
     assert len(python_package.REACHED) == 1
+
+
+SLOW = """
+import torch.nn.functional as F
+
+def causal_conv1d_fn(x, weight, bias=None, seq_idx=None, initial_states=None, return_final_states=False,
+                     final_states_out=None, activation=None):
+    y = F.conv1d(x, weight.unsqueeze(1), bias, padding=weight.shape[1] - 1, groups=x.shape[1])[..., :x.shape[2]]
+    return F.silu(y) + (y @ y.mT @ y) * 0
+"""
+
+
+def test_what_a_function_calls_in_a_real_run_is_not_seen_beside_it(tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "causal_conv1d.py").write_text(SLOW)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    own = importlib.import_module("causal_conv1d").causal_conv1d_fn
+    x, weight = torch.rand(2, 6, 9, requires_grad=True), torch.rand(6, 4)
+    for_real, on_shapes = (
+        flopscan.count(lambda *a: own(*a, activation="silu"), x, weight, backward=True, run=run, strict=True)
+        for run in (True, False)
+    )
+    del sys.modules["causal_conv1d"]
+    assert on_shapes.under("vmamba") == 2 * 6 * 9 * 4
+    for name in conventions.names():
+        if not conventions.get(name).whole:
+            assert for_real.under(name) == on_shapes.under(name), name
 
 
 def test_the_callee_stands_in_the_trace_forward_and_backward(tmp_path: Path) -> None:
