@@ -17,6 +17,7 @@ import flopscan
 import flopscan.api
 import flopscan.ops
 from flopscan import conventions
+from flopscan.capture.signatures import distribution_of
 from flopscan.capture.swap import Swapped
 from flopscan.core.trace import Trace
 from flopscan.errors import FlopscanError, FlopscanWarning
@@ -274,6 +275,21 @@ def test_a_compiled_kernel_with_another_signature_runs_and_is_listed(installed: 
     ):
         kernel.fwd(u, u)
     assert [(u.op, u.count) for u in counted.report.uncounted] == [("selective_scan_cuda_oflex::fwd", 1)]
+
+
+def test_the_version_of_a_compiled_package_is_named(installed: Path) -> None:
+    info = installed / "selective_scan-9.9.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: selective_scan\nVersion: 9.9\n")
+    (info / "top_level.txt").write_text("selective_scan_cuda_oflex\n")
+    importlib.import_module("selective_scan_cuda_oflex").fwd = lambda u: u
+    said = r"selective_scan_cuda_oflex:fwd of selective_scan 9.9: missing a required argument: 'delta'"
+    distribution_of.cache_clear()
+    try:
+        with pytest.warns(FlopscanWarning, match=rf"{said}.*\[FS201\]"):
+            flopscan.count(lambda u: sys.modules["selective_scan_cuda_oflex"].fwd(u), (2, 6, 9))
+    finally:
+        distribution_of.cache_clear()
 
 
 PYTHON_PACKAGE = """

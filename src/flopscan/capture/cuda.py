@@ -130,7 +130,7 @@ class _Redirecting(TorchFunctionMode):
 
 @contextlib.contextmanager
 def building() -> Iterator[None]:
-    """Inside, a model that asks for a CUDA device as it is made gets the CPU, and answers, unless there is a real one."""
+    """Inside, a model that is made for a CUDA device gets the CPU, and answers as there, unless there is a real one."""
     if _is_there():
         yield
         return

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from flopscan import rules
 from flopscan.capture.jit import GraphCall
-from flopscan.compat.scan_signatures import INDICES
+from flopscan.compat.scan_signatures import INDICES, version_of
 from flopscan.core.seam import Operands, Seam
 from flopscan.core.trace import Call, TensorSpec
 from flopscan.errors import ContractError
@@ -36,7 +36,7 @@ def _bound(call: GraphCall, seam: Seam, *, at_home: bool) -> Parts:
     known = {p.name: None if p.default is p.empty else p.default for p in seam.parameters().parameters.values()}
     if at_home and not call.parameters and call.parameters is not None:  # a decorator hides the names
         call = replace(call, parameters=tuple(known.items()))
-    named, who = call.named(), call.qualified or call.name
+    named, who = call.named(), f"{call.qualified or call.name}{version_of(call) if at_home else ''}"
     own = [name for name, _ in call.parameters or ()]
     notes = []
     if not at_home and call.qualified:
