@@ -26,7 +26,9 @@ def of(seams: tuple[Seam, ...]) -> Binder:
     def bind(call: GraphCall) -> Parts:
         module = call.qualified.rpartition(".")[0]
         homes = [seam for seam in seams if module == seam.module or module.endswith(f".{seam.module}")]
-        return _bound(call, (homes or list(seams))[0], at_home=bool(homes))
+        own = {name for name, _ in call.parameters or ()}
+        alike = [seam for seam in seams if own <= set(seam.parameters().parameters)]
+        return _bound(call, (homes or alike or list(seams))[0], at_home=bool(homes))
 
     return bind
 
@@ -69,11 +71,23 @@ def _held(call: Call) -> Call:
 
 def crossing(call: GraphCall) -> Parts:
     """Copies in several orders (no arithmetic), or their merging: an addition for each element that is merged away."""
+    operands = _shaped(call)
+    fewer = operands[0].numel - call.outputs[0].numel
+    return ((_sum(TensorSpec((fewer,), operands[0].dtype)),) if fewer > 0 else ()), ""
+
+
+def copies(call: GraphCall) -> Parts:
+    """Copies of parts of an image, and those parts laid side by side again: no arithmetic."""
+    _shaped(call)
+    return (), ""
+
+
+def _shaped(call: GraphCall) -> list[TensorSpec]:
+    """The tensors among the operands. Raises ContractError where shapes are not known."""
     operands = [value for value in call.operands if isinstance(value, TensorSpec)]
     if not operands or not call.outputs:
         raise ContractError(f"{call.name}: its operands or results have no shapes in the graph")
-    fewer = operands[0].numel - call.outputs[0].numel
-    return ((_sum(TensorSpec((fewer,), operands[0].dtype)),) if fewer > 0 else ()), ""
+    return operands
 
 
 def _sum(spec: TensorSpec) -> Call:
@@ -163,7 +177,22 @@ _REPOSITORIES = (
     ),
 )  # fmt: skip
 
-_DIRECTIONS = ("_Ab_1direction", "_Ab_2direction", "", "F", "Triton", "TritonF", "Triton1b1", "Triton1b1F")
+# VMamba's, with those of MSVMamba (of two and three sequences) and of MobileMamba (Fk2)
+_FORMS = (
+    "_Ab_1direction",
+    "_Ab_2direction",
+    "",
+    "F",
+    "Triton",
+    "TritonF",
+    "Triton1b1",
+    "Triton1b1F",
+    "2",
+    "3",
+    "TritonFk2",
+)
+_CROSSINGS = (*(f"Cross{kind}{form}" for kind in ("Scan", "Merge") for form in _FORMS), "ThreeScan", "ThreeMerge")
+_COPIES = ("EfficientScan", "EfficientMerge", "LocalScanTriton", "LocalReverseTriton")  # EfficientVMamba, LocalMamba
 
 
 def binders() -> Mapping[str, Binder]:
@@ -172,5 +201,8 @@ def binders() -> Mapping[str, Binder]:
     for seam in (*rules.seams(), *_REPOSITORIES):
         if seam.is_class:
             known[seam.attribute] = (*known.get(seam.attribute, ()), seam)
-    crossings = dict.fromkeys((f"Cross{kind}{form}" for kind in ("Scan", "Merge") for form in _DIRECTIONS), crossing)
-    return {**{name: of(seams) for name, seams in known.items()}, **crossings}
+    return {
+        **{name: of(seams) for name, seams in known.items()},
+        **dict.fromkeys(_CROSSINGS, crossing),
+        **dict.fromkeys(_COPIES, copies),
+    }
