@@ -10,7 +10,7 @@ from torch import Tensor
 from flopscan import rules
 from flopscan.capture.operators import outputs_of, plain
 from flopscan.core.rule import parameters
-from flopscan.core.tally import Array, Num, Tally
+from flopscan.core.tally import Array, Num, Pair, Tally
 from flopscan.core.trace import Call
 
 
@@ -23,6 +23,8 @@ def numbers(value: Any, tally: Tally[str]) -> Any:
     """Tensors as arrays of tallying numbers (masks and indices as they are), lists of tensors likewise."""
     if isinstance(value, Tensor):
         flat = value.flatten().tolist()
+        if value.is_complex():
+            return Array(value.shape, [Pair(Num(x.real, tally), Num(x.imag, tally)) for x in flat])
         return Array(value.shape, [Num(x, tally) for x in flat] if value.is_floating_point() else flat)
     if isinstance(value, (list, tuple)) and any(isinstance(v, Tensor) for v in value):
         return [numbers(v, tally) for v in value]
@@ -44,6 +46,8 @@ def prove(op: str, operands: dict[str, Any], expected: Any, tolerance: float = 1
     for mine, theirs in zip(computed, expected, strict=True):
         assert (mine is None) == (theirs is None)
         if theirs is not None:
-            got = torch.tensor([float(x) for x in mine.data], dtype=torch.float64).reshape(theirs.shape)
-            torch.testing.assert_close(got, theirs.to(torch.float64), rtol=tolerance, atol=tolerance)
+            wide = torch.complex128 if theirs.is_complex() else torch.float64
+            values = [complex(x.re, x.im) if isinstance(x, Pair) else float(x) for x in mine.data]
+            got = torch.tensor(values, dtype=wide).reshape(theirs.shape)
+            torch.testing.assert_close(got, theirs.to(wide), rtol=tolerance, atol=tolerance)
     assert price.ideal.arithmetic() == {k: v for k, v in tally.items() if v}

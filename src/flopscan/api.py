@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from flopscan import analysis, rules
@@ -142,15 +142,24 @@ class counting:
 def stand_ins() -> contextlib.AbstractContextManager[None]:
     """A context in which code that imports a missing CUDA package finds a stand-in with shapes only.
 
-    For a model that is imported before it is counted; a target is built in this context anyway.
+    For a model that is imported and made before it is counted; a target is built in this context anyway. On a machine
+    without a CUDA device, a model that asks for one (``.cuda()``, ``device="cuda"``) gets the CPU.
 
         with flopscan.stand_ins():
             from my_project.models import VMamba
-        flopscan.count(VMamba(), (1, 3, 224, 224))
+            model = VMamba().cuda()
+        flopscan.count(model, (1, 3, 224, 224))
     """
+    return _standing_in()
+
+
+@contextlib.contextmanager
+def _standing_in() -> Iterator[None]:
+    from flopscan.capture import cuda
     from flopscan.capture.seams import installed
 
-    return installed(rules.seams())
+    with installed(rules.seams()), cuda.building():
+        yield
 
 
 def require_complete(report: Report) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -85,11 +87,26 @@ class Net(nn.Module):
 
 def net():
     return Net().cuda().to("cuda")
+
+def tuned():
+    with torch.cuda.device(torch.cuda.current_device()):
+        assert torch.cuda.get_device_properties(0).multi_processor_count > 1
+        torch.cuda.synchronize()
+        return net()
 """
 
 
-@pytest.mark.parametrize("name", ["Net", "net"])
+@pytest.mark.parametrize("name", ["Net", "net", "tuned"])
 def test_a_target_that_is_made_on_the_device(tmp_path: Path, name: str) -> None:
     (tmp_path / "made_on_cuda.py").write_text(BUILT)
     report = flopscan.count(f"{tmp_path / 'made_on_cuda.py'}:{name}", (3, 4), strict=True)
     assert (report.flops, report.params) == (2 * 3 * 4 * 5 + 15, 25)
+
+
+def test_a_model_that_is_made_on_the_device_before_the_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "made_before.py").write_text(BUILT)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with flopscan.stand_ins():
+        model = importlib.import_module("made_before").tuned()
+    monkeypatch.delitem(sys.modules, "made_before")
+    assert flopscan.count(model, (3, 4), strict=True).flops == 2 * 3 * 4 * 5 + 15

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 import flopscan
 import flopscan.api
 import flopscan.ops
+from flopscan import conventions
+from flopscan.capture.signatures import distribution_of
 from flopscan.capture.swap import Swapped
 from flopscan.core.trace import Trace
 from flopscan.errors import FlopscanError, FlopscanWarning
@@ -275,6 +277,21 @@ def test_a_compiled_kernel_with_another_signature_runs_and_is_listed(installed: 
     assert [(u.op, u.count) for u in counted.report.uncounted] == [("selective_scan_cuda_oflex::fwd", 1)]
 
 
+def test_the_version_of_a_compiled_package_is_named(installed: Path) -> None:
+    info = installed / "selective_scan-9.9.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: selective_scan\nVersion: 9.9\n")
+    (info / "top_level.txt").write_text("selective_scan_cuda_oflex\n")
+    importlib.import_module("selective_scan_cuda_oflex").fwd = lambda u: u
+    said = r"selective_scan_cuda_oflex:fwd of selective_scan 9.9: missing a required argument: 'delta'"
+    distribution_of.cache_clear()
+    try:
+        with pytest.warns(FlopscanWarning, match=rf"{said}.*\[FS201\]"):
+            flopscan.count(lambda u: sys.modules["selective_scan_cuda_oflex"].fwd(u), (2, 6, 9))
+    finally:
+        distribution_of.cache_clear()
+
+
 PYTHON_PACKAGE = """
 REACHED = []
 
@@ -326,6 +343,32 @@ def test_a_real_run_of_a_python_function_runs_it_once(python_package: Any) -> No
     assert torch.equal(y, torch.ones(2, 6, 9))
     assert counted.report.by_operator().keys() == {"flopscan::causal_conv1d"}
     assert len(python_package.REACHED) == 1
+
+
+SLOW = """
+import torch.nn.functional as F
+
+def causal_conv1d_fn(x, weight, bias=None, seq_idx=None, initial_states=None, return_final_states=False,
+                     final_states_out=None, activation=None):
+    y = F.conv1d(x, weight.unsqueeze(1), bias, padding=weight.shape[1] - 1, groups=x.shape[1])[..., :x.shape[2]]
+    return F.silu(y) + (y @ y.mT @ y) * 0
+"""
+
+
+def test_what_a_function_calls_in_a_real_run_is_not_seen_beside_it(tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "causal_conv1d.py").write_text(SLOW)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    own = importlib.import_module("causal_conv1d").causal_conv1d_fn
+    x, weight = torch.rand(2, 6, 9, requires_grad=True), torch.rand(6, 4)
+    for_real, on_shapes = (
+        flopscan.count(lambda *a: own(*a, activation="silu"), x, weight, backward=True, run=run, strict=True)
+        for run in (True, False)
+    )
+    del sys.modules["causal_conv1d"]
+    assert on_shapes.under("vmamba") == 2 * 6 * 9 * 4
+    for name in conventions.names():
+        if not conventions.get(name).whole:
+            assert for_real.under(name) == on_shapes.under(name), name
 
 
 def test_the_callee_stands_in_the_trace_forward_and_backward(tmp_path: Path) -> None:
@@ -401,15 +444,15 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) { m.def("touch", &touch); }
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("ninja") is None, reason="compiling takes ninja")
-def test_an_unknown_compiled_kernel_is_not_reached_with_a_shape(tmp_path: Path, monkeypatch: Any) -> None:
+def test_an_unknown_compiled_kernel_is_not_reached_with_a_shape(tmp_path: Path) -> None:
     from torch.utils.cpp_extension import load_inline
 
-    load_inline("flopscan_touch", EXTENSION, build_directory=str(tmp_path))
-    monkeypatch.syspath_prepend(str(tmp_path))
-    module: Any = importlib.import_module("flopscan_touch")
+    module: Any = load_inline("flopscan_touch", EXTENSION, build_directory=str(tmp_path))  # not in sys.modules
     touch = module.touch
     with pytest.raises(FlopscanError, match=r"flopscan_touch\.touch is a compiled kernel"):
         flopscan.count(lambda x: module.touch(x), (4, 4))
+    with pytest.raises(FlopscanError, match=r"flopscan_touch\.touch is a compiled kernel"):
+        flopscan.count(lambda x: touch(x), (4, 4))
     assert module.touch is touch
     x = torch.full((2,), 5.0)
     with flopscan.counting() as counted:

@@ -255,6 +255,52 @@ def test_the_parallel_scan_of_mambapy() -> None:
         assert count(values) == 0
 
 
+@pytest.mark.parametrize("names", [("gates", "tokens"), ("forget", "inputs")])
+@pytest.mark.parametrize("home", [None, "accelerated_scan.warp"])
+def test_the_scans_of_accelerated_scan(names: tuple[str, str], home: str | None) -> None:
+    """warp, and scalar; a copy of either in somebody's module."""
+    source = f"def forward(ctx, {names[0]}, {names[1]}):\n    return {names[1]} * 2\n"
+    namespace: dict[str, Any] = {}
+    exec(source, namespace)
+    if home and names[0] == "forget":
+        home = "accelerated_scan.scalar"
+    function = type("Scan", (torch.autograd.Function,), {"forward": staticmethod(namespace["forward"])})
+    function.__module__ = home or __name__
+    values = traced(function, {name: torch.ones(b, d, l) for name in names})
+    assert count(values, convention="macs") == b * l * d
+    _, note = fused_signatures.binders()["Scan"](jit.read(values[1]))
+    assert bool(note) == (home is None)
+
+
+def of_name(name: str, result: Any) -> Any:
+    """A class of that name."""
+    return type(name, (torch.autograd.Function,), {"forward": staticmethod(lambda ctx, x: result(x))})
+
+
+IMAGE = torch.ones(b, d, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "x", "result", "added"),
+    [
+        ("CrossScan2", IMAGE, lambda x: x.flatten(2).unsqueeze(1).repeat(1, 2, 1, 1), 0),
+        ("CrossMerge2", IMAGE.unsqueeze(1).repeat(1, 2, 1, 1, 1), lambda y: y.sum(1), 1),
+        ("CrossMerge3", IMAGE.unsqueeze(1).repeat(1, 3, 1, 1, 1), lambda y: y.sum(1), 2),
+        ("CrossScanTritonFk2", IMAGE, lambda x: x.flatten(2).unsqueeze(1).repeat(1, 2, 1, 1), 0),
+        ("CrossMergeTritonFk2", IMAGE.unsqueeze(1).repeat(1, 2, 1, 1, 1), lambda y: y.sum(1), 1),
+        ("ThreeScan", IMAGE, lambda x: x.flatten(2).unsqueeze(1).repeat(1, 3, 1, 1), 0),
+        ("ThreeMerge", IMAGE.unsqueeze(1).repeat(1, 3, 1, 1, 1), lambda y: y.sum(1), 2),
+        ("EfficientScan", IMAGE, lambda x: x.new_zeros(b, 4, d, 4), 0),
+        ("EfficientMerge", torch.ones(b, 4, d, 4), lambda y: y.new_zeros(b, d, 9), 0),  # what is padded is cut off
+        ("LocalScanTriton", IMAGE, torch.zeros_like, 0),
+        ("LocalReverseTriton", IMAGE, torch.zeros_like, 0),
+    ],
+)
+def test_the_crossings_of_others(name: str, x: Tensor, result: Any, added: int) -> None:
+    values = node(of_name(name, result).apply, x)
+    assert (count(values), count(values, convention="flops")) == (0, added * b * d * 9)
+
+
 class HydraSplitConv1dScanCombinedFn(torch.autograd.Function):
     """As Hydra declares it."""
 

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 import flopscan
 from flopscan import conventions, ops
 from flopscan.capture import jit
+from flopscan.capture.signatures import distribution_of
 from flopscan.compat import fvcore, scan_signatures
 from flopscan.errors import FlopscanWarning, UsageError
 from flopscan.models import vmamba
@@ -230,6 +232,36 @@ def test_an_operand_that_the_formula_does_not_know_is_refused() -> None:
         assert count(values, "prim::PythonOp.CausalConv1dFn") == 0
 
 
+@pytest.mark.parametrize(
+    ("name", "home", "forward", "shapes"),
+    [
+        (
+            "SelectiveScanFn", "mamba_ssm.ops.selective_scan_interface",
+            lambda ctx, u, delta, A, B, C, direction: u * 2, ((b, d, l), (b, d, l), (d, n), (b, n, l), (b, n, l), (d,)),
+        ),
+        (
+            "CausalConv1dFn", "causal_conv1d.causal_conv1d_interface",
+            lambda ctx, x, weight, direction: x * 2, ((b, d, l), (d, 4), (d,)),
+        ),
+    ],
+)  # fmt: skip
+def test_a_package_that_changed_its_signature_is_named_with_its_version(
+    name: str, home: str, forward: Any, shapes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = home.partition(".")[0]
+    info = tmp_path / f"{package}-9.9.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 9.9\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    function = type(name, (torch.autograd.Function,), {"forward": staticmethod(forward), "__module__": home})
+    distribution_of.cache_clear()
+    try:
+        with pytest.warns(FlopscanWarning, match=rf"{name} \({package} 9.9\).* operand 'direction'.*\[FS301\]"):
+            assert count(node(function.apply, *map(torch.ones, shapes))) == 0
+    finally:
+        distribution_of.cache_clear()
+
+
 def test_a_graph_without_shapes_is_not_counted() -> None:
     alive.append(torch._C.parse_ir("graph(%x : Tensor):\n  %y : Tensor = kernels::scan(%x)\n  return (%y)"))
     (found,) = alive[-1].nodes()
@@ -259,7 +291,7 @@ def test_a_forward_under_autocast_keeps_its_names() -> None:
     ("function", "arguments", "reason"),
     [
         (SelectiveScanOflex, 4, r"no parameter is 'C'; its parameters are u, delta, A, B, D"),
-        (SelectiveScanNRow, 5, r"5 operands, but the signature has names that can be read"),
+        (SelectiveScanNRow, 5, r"5 operands, but the signature has no names that can be read"),
         (SelectiveScanCore, 6, r"operand 'direction' \(8,\) is none that a scan has"),
     ],
 )

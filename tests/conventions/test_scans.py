@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import flopscan
 from flopscan import conventions
 from flopscan.analysis import price_call
+from flopscan.core.cost import Cost
 from flopscan.core.trace import Call, TensorSpec
 
 B, D, L, N = 2, 6, 5, 16
@@ -138,6 +139,24 @@ def test_the_causal_convolution(name: str, forward: int, backward: int) -> None:
     convention = conventions.get(name)
     calls = call("causal_conv1d", CONVOLUTION), call("causal_conv1d_backward", {"grad": (2, 6, 10), **CONVOLUTION})
     assert [convention.of(c, price_call(c).ideal) for c in calls] == [forward, backward]
+
+
+@pytest.mark.parametrize(
+    ("name", "forward"),
+    [("vmamba", 480), ("vmamba-v0", 480), ("localvim", 480), ("megatron", 0), ("nemo", 0), ("gu", 960)],
+)
+def test_the_package_own_operators_are_the_causal_convolution_too(name: str, forward: int) -> None:
+    x, weight = TensorSpec((2, 6, 10)), TensorSpec((6, 4))
+    operands = {"x": x, "weight": weight, "out": x, "silu_activation": True}
+    convention = conventions.get(name)
+    called = Call("DaoAILab::_causal_conv1d_fwd_cpp", operands)
+    assert convention.of(called, price_call(called).ideal) == forward
+    step = {**operands, "x": TensorSpec((2, 6)), "conv_state": TensorSpec((2, 6, 4))}
+    assert convention.of(Call("DaoAILab::_causal_conv1d_update_cpp", step), Cost(fma=48)) == forward // 10
+    gradients = {**operands, "dout": x, "dx": x, "dweight": weight}
+    called = Call("DaoAILab::_causal_conv1d_bwd_cpp", gradients)
+    backward = convention.of(called, price_call(called).ideal)
+    assert backward == (0 if convention.phases or not forward else 3 * forward)  # SiLU's operand is made again
 
 
 def test_the_dispatcher_sees_the_states_before_a_convolution() -> None:

@@ -46,6 +46,7 @@ def test_a_wrong_rank_is_said_in_axes() -> None:
     assert refuse(SCAN, u=(2, 3), delta=(2, 3), A=(1, 1), B=(1, 1)) == (
         "op: operand 'u' is (2, 3), expected 'b d l': it has 2 axes"
     )
+    assert refuse(SCAN, u=(2,), delta=(2, 3), A=(1, 1), B=(1, 1)).endswith("it has 1 axis")
 
 
 def test_two_roles_are_reported_and_not_guessed() -> None:
@@ -77,6 +78,7 @@ def test_groups_divide_channels() -> None:
     contract = Contract.parse("u: b d l, B: b n l | b g n l, d % g")
     assert bind(contract, u=(2, 6, 9), B=(2, 3, 4, 9)) == {"b": 2, "d": 6, "l": 9, "g": 3, "n": 4}
     assert bind(contract, u=(2, 6, 9), B=(2, 4, 9)) == {"b": 2, "d": 6, "l": 9, "n": 4}
+    assert "which does not divide d" in refuse(contract, u=(2, 6, 9), B=(2, 0, 5, 9))
     assert refuse(contract, u=(2, 6, 9), B=(2, 4, 5, 9)) == (
         "op: operand 'B' is (2, 4, 5, 9), expected 'b g n l': axis g is 4, which does not divide d, 6 in 'u' (2, 6, 9)"
     )

@@ -9,6 +9,7 @@ import pytest
 
 from flopscan import conventions
 from flopscan.core.convention import Bug, Convention
+from flopscan.core.cost import Cost
 from flopscan.core.ledger import Ledger, Price
 from flopscan.core.trace import Call, Frame, Module, Record, TensorSpec, Trace
 from flopscan.errors import UsageError
@@ -48,6 +49,30 @@ def of(handles: Mapping[str, int], **more: Any) -> Convention:
 )
 def test_what_is_inside_of_a_counted_call(handles: dict[str, int], through: Any, counts: list[int]) -> None:
     assert of(handles, through=frozenset(through)).counts(ledger()) == counts
+
+
+@pytest.mark.parametrize(
+    ("convention", "at_zero"),
+    [
+        (of({"aten::mm": 1}), {"my::scan": 5, "my::norm": 1}),
+        (of({"my::scan": 7}), {"my::norm": 1}),
+        (of({"my::scan": 0, "my::norm": 0}, phases=("backward",)), {"my::scan": 2}),
+        (of({"torch::f": 1}), {"my::scan": 2, "my::norm": 1}),  # three of the scans are inside of what it takes
+        (of({}, weights={"fma": 2}), {}),  # a norm without a multiply-add has none to count
+        (of({"my::scan": 0}, weights={"fma": 2}), {"my::scan": 5}),
+        (of({}, whole=lambda ledger: [0] * 6), {}),
+    ],
+)
+def test_kernels_that_a_convention_counts_as_zero(convention: Convention, at_zero: dict[str, int]) -> None:
+    calls = (Call("torch::f", {}, OUT), Call("my::scan", {}), Call("my::norm", {}), Call("aten::add", {}),
+             Call("my::copy", {}))  # fmt: skip
+    records = (
+        Record(0, 0, 1, envelope=True), Record(1, 0, 3, inside=0), Record(1, 0, 2, phase="backward"), Record(2, 0, 1),
+        Record(3, 0, 1), Record(4, 0, 1),
+    )  # fmt: skip
+    prices = tuple(map(Price, (None, Cost(fma=1), Cost(mul=1), Cost(add=1), Cost(read=4))))
+    kept = Ledger(Trace(calls, records, (Module("", "Model"),), frames=(Frame(0),)), prices)
+    assert convention.kernels_at_zero(kept) == at_zero
 
 
 def test_a_fallback_takes_modules_that_have_no_handle_by_name() -> None:

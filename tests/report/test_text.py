@@ -176,6 +176,17 @@ def test_another_convention_has_its_line_and_its_column() -> None:
     assert "macs" in head and "FLOPs" not in head and "MACs" not in head
 
 
+def test_a_convention_says_what_it_leaves_out() -> None:
+    calls = (Call("my::scan", {"x": X}, (X,)), Call("aten::mm", {"self": X, "mat2": X}, (X,)))
+    records = (Record(0, 0, 2), Record(1, 0, 1), Record(1, 0, 1, phase="backward"))
+    kept = Ledger(Trace(calls, records, (Module("", "Net"),), (), 0, {}), (Price(Cost(fma=5)), Price(Cost(fma=18))))
+    shown = text.render(make(kept, "vmamba"), width=300)
+    assert "MACs and FLOPs mixed); forward only; it counts as zero my::scan x2\n" in shown
+    assert make(kept, "vmamba").to_dict()["kernels_at_zero"] == {"my::scan": 2}
+    assert "only" not in text.render(make(kept, "macs"), width=300).splitlines()[2]
+    assert make(kept).kernels_at_zero == {}
+
+
 def test_operators_that_cost_nothing_are_one_sentence() -> None:
     assert "free of arithmetic and of bytes: aten::view x1" in str(report())
 

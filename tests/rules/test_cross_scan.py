@@ -68,6 +68,7 @@ def launch(name: str, x: tuple[int, ...], y: tuple[int, ...], dtype: str = "floa
 
 
 IMAGE, SEQUENCES, ELEMENTS = (2, 6, 7, 5), (2, 4, 6, 35), 2 * 6 * 7 * 5
+TWO = (2, 2, 6, 35)
 FLEX = {"x_layout": 0, "y_layout": 1, "onebyone": 0, "scans": 0}
 
 
@@ -82,6 +83,10 @@ FLEX = {"x_layout": 0, "y_layout": 1, "onebyone": 0, "scans": 0}
         (launch("triton_cross_merge", IMAGE, SEQUENCES), 3, 4, 1),
         (launch("triton_cross_scan_1b1", SEQUENCES, SEQUENCES), 0, 4, 4),
         (launch("triton_cross_merge_1b1", SEQUENCES, SEQUENCES), 0, 4, 4),
+        (launch("triton_cross_scan_flex_k2", IMAGE, TWO, operation=0, **FLEX), 0, 1, 2),
+        (launch("triton_cross_scan_flex_k2", IMAGE, TWO, operation=1, **FLEX), 1, 2, 1),
+        (launch("triton_local_scan", IMAGE, IMAGE), 0, 1, 1),
+        (launch("triton_local_reverse", IMAGE, IMAGE), 0, 1, 1),
     ],
 )
 def test_kernels(call: Call, added: int, read: int, written: float) -> None:
@@ -98,6 +103,13 @@ def test_a_launch_that_does_not_fit_is_not_counted_and_says_why(y: Any) -> None:
     priced = price_call(Call(call.op, operands))
     assert priced.ideal is None
     assert "operand 'y' is" in priced.note
+
+
+@pytest.mark.parametrize("more", [{}, {"operation": 2}])
+def test_a_launch_that_may_merge_or_not_is_not_counted(more: dict[str, int]) -> None:
+    priced = price_call(launch("triton_cross_scan_flex", IMAGE, SEQUENCES, **FLEX, **more))
+    assert priced.ideal is None
+    assert "operand 'operation' is" in priced.note and "expected 0 (scan) or 1 (merge)" in priced.note
 
 
 # a kernel of that name and those parameters, launched as VMamba launches it

@@ -30,16 +30,28 @@ def scan(A: Tensor, X: Tensor) -> Tensor:
     return torch.stack(out, axis)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_formula_is_the_tally_of_the_recurrence(shape: tuple[int, ...]) -> None:
+def test_the_formula_is_the_tally_of_the_recurrence(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     torch.manual_seed(sum(shape))
-    A, X, grad = (torch.randn(shape, dtype=torch.float64) for _ in range(3))
+    A, X, grad = (torch.randn(shape, dtype=dtype) for _ in range(3))
     A.requires_grad_(), X.requires_grad_()
     H = scan(A, X)
     slopes = torch.autograd.grad(H, (A, X), grad)
     A, X, H = A.detach(), X.detach(), H.detach()
     prove("flopscan::pscan", {"A": A, "X": X}, H)
     prove("flopscan::pscan_backward", {"grad": grad, "A": A, "X": X, "H": H}, slopes)
+
+
+def test_complex_states_take_four_multiply_adds() -> None:
+    x = TensorSpec((2, 3, 5), "complex64")
+    for operands in ({"A": x, "X": x}, {"A": x, "X": TensorSpec((2, 3, 5))}):
+        priced = price_call(Call("flopscan::pscan", operands, (x,)))
+        assert priced.ideal is not None
+        assert priced.ideal.arithmetic() == {"fma": 4 * 30}
+    priced = price_call(Call("flopscan::pscan_backward", {"grad": x, "A": x, "X": x}, (x, x)))
+    assert priced.ideal is not None
+    assert priced.ideal.arithmetic() == {"fma": 4 * 30, "mul": 4 * 30, "add": 2 * 30}
 
 
 def executed(length: int, algorithm: str, backward: bool = False) -> Cost:
@@ -142,6 +154,21 @@ def test_accelerated_scan_is_seen() -> None:
     assert report.by_operator()["flopscan::pscan_backward"].calls == 2
     assert report.ledger.executed().mul >= 2 * 3 * (5 * 8 - 4)
     assert "accelerated_scan.warp:scan" in {seam.path for seam in rules.seams()}  # its import builds CUDA code
+
+
+def of_complex_states(A: Tensor, X: Tensor) -> Tensor:
+    from accelerated_scan.complex import scan
+
+    out: Tensor = scan(A, X)
+    assert out.is_complex()
+    return out.abs()
+
+
+def test_a_scan_of_complex_states_is_seen() -> None:
+    A, X = torch.empty(2, 3, 8, dtype=torch.complex64, requires_grad=True), torch.empty(2, 3, 8, requires_grad=True)
+    operators = flopscan.count(of_complex_states, A, X, backward=True, strict=True).by_operator()
+    assert operators["flopscan::pscan"].cost.fma == 4 * 2 * 3 * 8
+    assert operators["flopscan::pscan_backward"].cost.fma == 4 * 2 * 3 * 8
 
 
 def test_another_ring_is_refused_in_words() -> None:

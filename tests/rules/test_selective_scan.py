@@ -102,3 +102,22 @@ def test_complex_operands_that_do_not_fit_are_not_counted() -> None:
     constant = price_call(complex_scan(C=TensorSpec((6, 4))))
     assert constant.ideal is None
     assert "operand 'C' is constant and real where 'A' is complex; expected complex64" in constant.note
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (scan(B=TensorSpec((6, 4), "complex64")), "operand 'B' (6, 4) is complex64 where 'A' is real; expected real"),
+        (scan(C=TensorSpec((2, 4, 5), "complex64")), "operand 'C' (2, 4, 5) is complex64 where 'A' is real"),
+        (scan(u=TensorSpec((2, 6, 5), "complex64")), "operand 'u' (2, 6, 5) is complex64 where 'A' is real"),
+        (
+            complex_scan(B=TensorSpec((2, 4, 5), "complex64")),
+            "operand 'B' (2, 4, 5) is complex64; expected real numbers, pairs along the length",
+        ),
+        (complex_scan(z=TensorSpec((2, 6, 5), "complex64")), "operand 'z' (2, 6, 5) is complex64; expected real"),
+    ],
+)
+def test_complex_where_numbers_are_real_is_not_counted(call: Call, said: str) -> None:
+    priced = price_call(call)
+    assert priced.ideal is None
+    assert said in priced.note

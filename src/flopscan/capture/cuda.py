@@ -130,7 +130,7 @@ class _Redirecting(TorchFunctionMode):
 
 @contextlib.contextmanager
 def building() -> Iterator[None]:
-    """Inside, a model that asks for a CUDA device as it is made gets the CPU, unless there is a real one."""
+    """Inside, a model that is made for a CUDA device gets the CPU, and answers as there, unless there is a real one."""
     if _is_there():
         yield
         return
@@ -145,7 +145,7 @@ def building() -> Iterator[None]:
     nn.Module.to = anywhere  # type: ignore[method-assign,assignment]
     nn.Module.cuda = lambda module, device=None: module  # type: ignore[method-assign,assignment]
     try:
-        with _Redirecting():
+        with answered(), _Redirecting():
             yield
     finally:
         nn.Module.to, nn.Module.cuda = to, cuda  # type: ignore[method-assign]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 import importlib.metadata
 import importlib.util
@@ -11,12 +10,12 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from types import FunctionType, ModuleType
+from types import FunctionType
 from typing import Any
 
 import torch
 
-from flopscan.capture import extensions, jit
+from flopscan.capture import extensions, holders, jit
 from flopscan.capture.seams import installed
 from flopscan.capture.signatures import Forms, by_module
 from flopscan.capture.stand_ins import MARK, is_stand_in
@@ -138,29 +137,29 @@ def _mismatch(function: Any, forms: Forms) -> str:
 
 
 def _escaped(seams: Sequence[Seam]) -> Iterator[Finding]:
-    """Compiled functions that something other than a module holds: a closure, a default, a class."""
+    """Compiled functions that something holds which a count cannot change: a tuple, a partial, a default."""
+    paths: dict[int, str] = {}
+    functions = []
     for seam in seams:
-        module = sys.modules.get(seam.module)
-        function = getattr(module, seam.attribute, None)
-        if function is None or isinstance(function, FunctionType) or hasattr(function, MARK):
-            continue
-        modules = [vars(m) for m in sys.modules.values() if isinstance(m, ModuleType)]
-        for holder in gc.get_referrers(function):
-            if any(holder is names for names in modules) or inspect.isframe(holder):
-                continue
-            yield Finding(
-                PROBLEM, seam.path, f"a {type(holder).__name__} holds the compiled function itself",
-                "call it through its module, as in `selective_scan_cuda.fwd(...)`, so that a count can see it",
-            )  # fmt: skip
+        function = getattr(sys.modules.get(seam.module), seam.attribute, None)
+        if not (function is None or isinstance(function, FunctionType) or hasattr(function, MARK)):
+            functions.append(function)
+            paths[id(function)] = seam.path
+    for function, holder in holders.escaping(functions) if functions else ():
+        path = paths[id(function)]
+        yield Finding(
+            PROBLEM, path, f"a {type(holder).__name__} holds the compiled function itself",
+            f"call it through its module, as in `{path.replace(':', '.')}(...)`, so that a count can see it",
+        )  # fmt: skip
 
 
 def _extensions(seams: Sequence[Seam]) -> Iterator[Finding]:
     known = {(s.module, s.attribute) for s in seams}
-    for module, functions in extensions.taking_tensors().items():
-        others = [f for f in functions if (module, f) not in known]
+    for module, functions in extensions.taking_tensors():
+        others = [f for f in functions if (module.__name__, f) not in known]
         if others:
             yield Finding(
-                NOTE, module, f"compiled functions without a seam: {', '.join(others)}",
+                NOTE, module.__name__, f"compiled functions without a seam: {', '.join(others)}",
                 "on shapes they raise; count a real run, or add a rule (CONTRIBUTING.md)",
             )  # fmt: skip
 

@@ -7,37 +7,55 @@ functions take is written in the first line of their documentation, so they are 
 from __future__ import annotations
 
 import contextlib
-import importlib.machinery
+import gc
 import sys
-from collections.abc import Callable, Iterator, Mapping, Set
+import weakref
+from collections.abc import Callable, Iterator, Set
+from importlib.machinery import ExtensionFileLoader
 from types import BuiltinFunctionType, ModuleType
 from typing import Any
 
+from flopscan.capture.holders import Replaced
 from flopscan.capture.leaves import active, numbered, on_shapes
 from flopscan.errors import CaptureError
 
 _seen: set[str] = set()
-_taking_tensors: dict[str, tuple[str, ...]] = {}  # module -> its functions that take tensors
+_jit_built: list[Any] = []  # what torch had compiled and loaded when it was last looked
+_with_tensors: weakref.WeakSet[ModuleType] = weakref.WeakSet()
 _KNOWN = ("torch", "numpy", "scipy", "pandas", "triton", "functorch", "torchgen")
 
 
-def taking_tensors() -> Mapping[str, tuple[str, ...]]:
-    """The functions of imported extension modules that take tensors, by module; new modules are looked at once."""
+def taking_tensors() -> Iterator[tuple[ModuleType, tuple[str, ...]]]:
+    """The extension modules that are loaded, with the functions of each that take tensors."""
     new = [name for name in list(sys.modules) if name not in _seen]
     _seen.update(new)
-    for name in new:
-        module = sys.modules.get(name)
-        if name.partition(".")[0] in _KNOWN or not _is_extension(module):
-            continue
-        found = tuple(a for a, v in vars(module).items() if _takes_tensors(v))
-        if found:
-            _taking_tensors[name] = found
-    return {name: found for name, found in _taking_tensors.items() if name in sys.modules}
+    for module in (*map(sys.modules.get, new), *_built_by_torch()):
+        _look(module)
+    for module in sorted(_with_tensors, key=lambda module: module.__name__):
+        yield module, tuple(name for name, value in vars(module).items() if _takes_tensors(value))
+
+
+def _look(module: Any) -> None:
+    """Keep ``module`` if it is an extension with functions that take tensors."""
+    foreign = _is_extension(module) and module.__name__.partition(".")[0] not in _KNOWN
+    if foreign and any(_takes_tensors(value) for value in vars(module).values()):
+        _with_tensors.add(module)
+
+
+def _built_by_torch() -> list[Any]:
+    """The modules that `torch.utils.cpp_extension.load` made since the last look: nobody need have a name for them."""
+    cpp_extension = sys.modules.get("torch.utils.cpp_extension")
+    versions = getattr(getattr(cpp_extension, "JIT_EXTENSION_VERSIONER", None), "entries", {})
+    now = list(versions.items())
+    if now == _jit_built:
+        return []
+    _jit_built[:] = now
+    return [each for each in gc.get_objects() if issubclass(type(each), ModuleType)]
 
 
 def _is_extension(module: Any) -> bool:
     spec = getattr(module, "__spec__", None)
-    return isinstance(getattr(spec, "loader", None), importlib.machinery.ExtensionFileLoader)
+    return isinstance(getattr(spec, "loader", None), ExtensionFileLoader)
 
 
 def _takes_tensors(value: Any) -> bool:
@@ -51,21 +69,36 @@ def _takes_tensors(value: Any) -> bool:
 def guarded(known: Set[tuple[str, str]]) -> Iterator[None]:
     """Inside, such a function raises CaptureError on a shape-only tensor, and is listed where it runs.
 
-    Not those that are ``known``: module, name.
+    Not those that are ``known``: module, name. A module that is imported inside is looked at as soon as it is there.
     """
-    replaced: list[tuple[ModuleType, str, Any]] = []
-    try:
-        for name, functions in taking_tensors().items():
-            module = sys.modules[name]
-            for attribute in functions:
-                original = getattr(module, attribute, None)
-                if isinstance(original, BuiltinFunctionType) and (name, attribute) not in known:
-                    replaced.append((module, attribute, original))
-                    setattr(module, attribute, _guard(name, attribute, original))
+    replaced = Replaced()
+    executed = ExtensionFileLoader.exec_module
+
+    def exec_module(loader: ExtensionFileLoader, module: ModuleType) -> None:
+        executed(loader, module)
+        _look(module)
+        _take(replaced, known)
+
+    with contextlib.ExitStack() as stack:
+        stack.callback(replaced.put_back)
+        _take(replaced, known)
+        stack.callback(setattr, ExtensionFileLoader, "exec_module", executed)
+        ExtensionFileLoader.exec_module = exec_module  # type: ignore[method-assign]
         yield
-    finally:
-        for module, attribute, original in replaced:
-            setattr(module, attribute, original)
+
+
+def _take(replaced: Replaced, known: Set[tuple[str, str]]) -> None:
+    """Guard the functions of the loaded modules that are not guarded yet."""
+    functions: list[Any] = []
+    names: dict[int, tuple[str, str]] = {}
+    for module, attributes in taking_tensors():
+        for attribute in attributes:
+            function = vars(module)[attribute]
+            if (module.__name__, attribute) not in known and id(function) not in names:
+                functions.append(function)
+                names[id(function)] = module.__name__, attribute
+    if functions:
+        replaced.replace(functions, lambda f: _guard(*names[id(f)], f), lambda f: ".".join(names[id(f)]))
 
 
 def _guard(module: str, attribute: str, original: Callable[..., Any]) -> Callable[..., Any]:

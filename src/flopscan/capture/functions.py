@@ -53,9 +53,12 @@ class FunctionWatch(TorchFunctionMode):
 
     def _envelope(self, function: Any, name: str, operands: tuple[str, ...], spelled: str) -> Callable[..., Any]:
         recorder, where = self.recorder, self.engine.attribution.where
+        silent = None if self._shapes else self.engine.silent
         may_be_operator, seen = written.may_be_operator(name, spelled), written.is_seen_as_operator(name)
 
         def call(*args: Any, **kwargs: Any) -> Any:
+            if silent is not None and silent():
+                return function(*args, **kwargs)
             sign = may_be_operator and written.by_sign(sys._getframe(2))
             if sign and not seen:
                 return function(*args, **kwargs)

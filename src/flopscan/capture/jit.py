@@ -37,8 +37,8 @@ class GraphCall:
         if self.parameters is None:
             raise ContractError(f"{self.name}: the graph does not say what its operands are called")
         if len(self.operands) > len(self.parameters):
-            expected = ", ".join(name for name, _ in self.parameters) or "names that can be read"
-            raise ContractError(f"{self.name}: {len(self.operands)} operands, but the signature has {expected}")
+            has = ", ".join(name for name, _ in self.parameters) or "no names that can be read"
+            raise ContractError(f"{self.name}: {len(self.operands)} operands, but the signature has {has}")
         named = dict(self.parameters)
         named.update((name, value) for (name, _), value in zip(self.parameters, self.operands, strict=False))
         return named

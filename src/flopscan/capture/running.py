@@ -52,7 +52,7 @@ class RunningEngine(TorchDispatchMode):
         if isinstance(func, torch._ops.HigherOrderOperator):
             return control.dispatched(self, func, args, kwargs)
         output = func(*args, **kwargs)
-        if not self._muted and not self._in_region():
+        if not self.silent():
             operator = operator_of(func)
             bare = operator.does is Does.VIEW
             key = key_of(func, args[:1] if bare else args, {} if bare else kwargs)
@@ -100,7 +100,7 @@ class RunningEngine(TorchDispatchMode):
 
         ``results``: how many of the outputs are the operator's own; ``gradient`` makes the gradient's call from them.
         """
-        if self._muted or self._in_region():
+        if self.silent():
             return run()
         first = torch.autograd._get_sequence_nr()  # type: ignore[attr-defined]
         self._muted += 1
@@ -119,6 +119,10 @@ class RunningEngine(TorchDispatchMode):
             if call is not None:
                 self._regions.append((first, last, self.recorder.call(call)))
         return output
+
+    def silent(self) -> bool:
+        """Whether what runs now is a piece of a leaf, which stands for it."""
+        return self._muted > 0 or self._in_region()
 
     def _in_region(self) -> bool:
         """Whether this is backward work of a leaf; its first operator stands for all of it."""

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import FunctionType, ModuleType
 from typing import Any
 
+from flopscan.capture.holders import Replaced
 from flopscan.capture.leaves import Recording, active, answered, call_of, numbered, on_shapes, ran, recording
 from flopscan.capture.signatures import Forms, bind, by_module, named
 from flopscan.capture.stand_ins import MARK, StandIns, is_stand_in
@@ -57,7 +58,7 @@ class _Taken:
         self._exact = {name: found for name, found in modules.items() if not name.endswith(".*")}
         self._below = {name[:-1]: found for name, found in modules.items() if name.endswith(".*")}
         self._swapped: dict[int, Swapped] = {}
-        self._replaced: list[tuple[ModuleType, str, Any]] = []
+        self._replaced = Replaced()
 
     def seams_in(self, name: str) -> Iterable[tuple[str, Forms]]:
         """The attributes of the module ``name`` that may be seams."""
@@ -70,7 +71,8 @@ class _Taken:
     def take(self, names: Iterable[str]) -> None:
         """Redirect the seams of those of the modules ``names`` that are imported and real."""
         prefixes = tuple(self._below)
-        compiled: dict[int, Any] = {}
+        compiled: list[Any] = []
+        known: dict[int, Forms] = {}
         for name in names:
             if name in self._exact or name.startswith(prefixes):
                 module = sys.modules.get(name)
@@ -83,10 +85,11 @@ class _Taken:
                             continue
                         if isinstance(original, FunctionType):
                             self._swap(original, forms)
-                        elif callable(original):
-                            compiled[id(original)] = named(_replacement(forms, original, python=False), forms, MARK)
+                        elif callable(original) and id(original) not in known:
+                            compiled.append(original)
+                            known[id(original)] = forms
         if compiled:
-            self._replace(compiled)
+            self._replace(compiled, known)
 
     def _swap(self, original: FunctionType, forms: Forms) -> None:
         shown = inspect.signature(original)
@@ -101,20 +104,19 @@ class _Taken:
         swapped.show(shown)
         self._swapped[id(original)] = swapped
 
-    def _replace(self, compiled: Mapping[int, Any]) -> None:
-        """Put the replacements of compiled functions into every module that holds one, under whatever name."""
-        for module in [m for m in sys.modules.values() if isinstance(m, ModuleType)]:
-            for attribute, value in list(module.__dict__.items()):
-                if id(value) in compiled:
-                    self._replaced.append((module, attribute, value))
-                    setattr(module, attribute, compiled[id(value)])
+    def _replace(self, compiled: Sequence[Any], known: Mapping[int, Forms]) -> None:
+        """Put the replacements of compiled functions where they are held, under whatever name."""
+        self._replaced.replace(
+            compiled,
+            lambda f: named(_replacement(known[id(f)], f, python=False), known[id(f)], MARK),
+            lambda f: f"{known[id(f)][0].module}.{known[id(f)][0].attribute}",
+        )
 
     def put_back(self) -> None:
         """Make everything what it was, also after an exception."""
         for swapped in self._swapped.values():
             swapped.restore()
-        for module, attribute, original in reversed(self._replaced):
-            setattr(module, attribute, original)
+        self._replaced.put_back()
 
 
 class _Watcher:

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from flopscan import rules
 from flopscan.capture.jit import GraphCall
-from flopscan.compat.scan_signatures import INDICES
+from flopscan.compat.scan_signatures import INDICES, version_of
 from flopscan.core.seam import Operands, Seam
 from flopscan.core.trace import Call, TensorSpec
 from flopscan.errors import ContractError
@@ -26,7 +26,9 @@ def of(seams: tuple[Seam, ...]) -> Binder:
     def bind(call: GraphCall) -> Parts:
         module = call.qualified.rpartition(".")[0]
         homes = [seam for seam in seams if module == seam.module or module.endswith(f".{seam.module}")]
-        return _bound(call, (homes or list(seams))[0], at_home=bool(homes))
+        own = {name for name, _ in call.parameters or ()}
+        alike = [seam for seam in seams if own <= set(seam.parameters().parameters)]
+        return _bound(call, (homes or alike or list(seams))[0], at_home=bool(homes))
 
     return bind
 
@@ -36,7 +38,7 @@ def _bound(call: GraphCall, seam: Seam, *, at_home: bool) -> Parts:
     known = {p.name: None if p.default is p.empty else p.default for p in seam.parameters().parameters.values()}
     if at_home and not call.parameters and call.parameters is not None:  # a decorator hides the names
         call = replace(call, parameters=tuple(known.items()))
-    named, who = call.named(), call.qualified or call.name
+    named, who = call.named(), f"{call.qualified or call.name}{version_of(call) if at_home else ''}"
     own = [name for name, _ in call.parameters or ()]
     notes = []
     if not at_home and call.qualified:
@@ -69,11 +71,23 @@ def _held(call: Call) -> Call:
 
 def crossing(call: GraphCall) -> Parts:
     """Copies in several orders (no arithmetic), or their merging: an addition for each element that is merged away."""
+    operands = _shaped(call)
+    fewer = operands[0].numel - call.outputs[0].numel
+    return ((_sum(TensorSpec((fewer,), operands[0].dtype)),) if fewer > 0 else ()), ""
+
+
+def copies(call: GraphCall) -> Parts:
+    """Copies of parts of an image, and those parts laid side by side again: no arithmetic."""
+    _shaped(call)
+    return (), ""
+
+
+def _shaped(call: GraphCall) -> list[TensorSpec]:
+    """The tensors among the operands. Raises ContractError where shapes are not known."""
     operands = [value for value in call.operands if isinstance(value, TensorSpec)]
     if not operands or not call.outputs:
         raise ContractError(f"{call.name}: its operands or results have no shapes in the graph")
-    fewer = operands[0].numel - call.outputs[0].numel
-    return ((_sum(TensorSpec((fewer,), operands[0].dtype)),) if fewer > 0 else ()), ""
+    return operands
 
 
 def _sum(spec: TensorSpec) -> Call:
@@ -163,7 +177,22 @@ _REPOSITORIES = (
     ),
 )  # fmt: skip
 
-_DIRECTIONS = ("_Ab_1direction", "_Ab_2direction", "", "F", "Triton", "TritonF", "Triton1b1", "Triton1b1F")
+# VMamba's, with those of MSVMamba (of two and three sequences) and of MobileMamba (Fk2)
+_FORMS = (
+    "_Ab_1direction",
+    "_Ab_2direction",
+    "",
+    "F",
+    "Triton",
+    "TritonF",
+    "Triton1b1",
+    "Triton1b1F",
+    "2",
+    "3",
+    "TritonFk2",
+)
+_CROSSINGS = (*(f"Cross{kind}{form}" for kind in ("Scan", "Merge") for form in _FORMS), "ThreeScan", "ThreeMerge")
+_COPIES = ("EfficientScan", "EfficientMerge", "LocalScanTriton", "LocalReverseTriton")  # EfficientVMamba, LocalMamba
 
 
 def binders() -> Mapping[str, Binder]:
@@ -172,5 +201,8 @@ def binders() -> Mapping[str, Binder]:
     for seam in (*rules.seams(), *_REPOSITORIES):
         if seam.is_class:
             known[seam.attribute] = (*known.get(seam.attribute, ()), seam)
-    crossings = dict.fromkeys((f"Cross{kind}{form}" for kind in ("Scan", "Merge") for form in _DIRECTIONS), crossing)
-    return {**{name: of(seams) for name, seams in known.items()}, **crossings}
+    return {
+        **{name: of(seams) for name, seams in known.items()},
+        **dict.fromkeys(_CROSSINGS, crossing),
+        **dict.fromkeys(_COPIES, copies),
+    }

@@ -5,12 +5,12 @@ Names of parameters decide, never names of values; shapes are then held against 
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from flopscan.capture.jit import GraphCall
+from flopscan.capture.signatures import distribution_of
 from flopscan.core.trace import Call, TensorSpec
 from flopscan.errors import ContractError
 from flopscan.rules.selective_scan import CONTRACT, by_state
@@ -77,6 +77,13 @@ def bind(call: GraphCall) -> tuple[Call, str]:
     return _checked(call, operands), "; ".join(notes)
 
 
+def version_of(call: GraphCall) -> str:
+    """The distribution that the class of ``call`` is from and its version, in brackets; '' where there is none."""
+    package = call.qualified.partition(".")[0]
+    found = distribution_of(package) if package else None
+    return f" ({found[0]} {found[1]})" if found else ""
+
+
 def _declared(call: GraphCall) -> tuple[str, ...] | None:
     """The parameters that the package or repository declares for this class, None for a class of somebody's own."""
     module, _, name = call.qualified.rpartition(".")
@@ -88,13 +95,7 @@ def _declared(call: GraphCall) -> tuple[str, ...] | None:
 
 def _version(call: GraphCall) -> str:
     """The installed version of the package that has the class, in brackets; '' where it is not a package."""
-    package = call.qualified.partition(".")[0]
-    if _declared(call) is None or not package:
-        return ""
-    try:
-        return f" ({importlib.metadata.version(package)})"
-    except importlib.metadata.PackageNotFoundError:
-        return ""
+    return version_of(call) if _declared(call) is not None else ""
 
 
 def _roles(call: GraphCall) -> tuple[dict[str, Any], list[str]]:

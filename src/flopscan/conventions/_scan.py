@@ -10,6 +10,7 @@ BACKWARD = "flopscan::selective_scan_backward"
 SSD = "flopscan::ssd"
 UPDATE = "flopscan::selective_state_update"
 CAUSAL_CONVOLUTION = "flopscan::causal_conv1d"
+_DISPATCHED = "DaoAILab::_causal_conv1d_"  # the package's own operators, where they are called without its functions
 
 
 def sizes(call: Call) -> tuple[int, int, int, int]:
@@ -18,10 +19,21 @@ def sizes(call: Call) -> tuple[int, int, int, int]:
     return batch, channels, length, call["A"].shape[-1]
 
 
-def causal_convolution(call: Call) -> int:
+def _taps(call: Call) -> int:
     """The multiply-adds of a depthwise convolution on the outputs that it has."""
-    batch, _, length = call["x"].shape
-    return int(batch * length * call["weight"].numel)
+    return int(call["x"].numel * call["weight"].shape[-1])
+
+
+def _nothing(call: Call) -> int:
+    return 0
+
+
+CAUSAL_CONVOLUTIONS: dict[str, Handle] = dict.fromkeys(
+    (CAUSAL_CONVOLUTION, f"{_DISPATCHED}fwd_cpp", f"{_DISPATCHED}update_cpp"), _taps
+)
+NO_CAUSAL_CONVOLUTIONS: dict[str, Handle] = dict.fromkeys(
+    (*CAUSAL_CONVOLUTIONS, f"{CAUSAL_CONVOLUTION}_backward", f"{_DISPATCHED}bwd_cpp"), _nothing
+)
 
 
 def per_state(halves_or_ones: float, *, skip: int = 0, gate: int = 0, always: int = 0) -> Handle:

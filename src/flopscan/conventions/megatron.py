@@ -10,7 +10,7 @@ formulas, which are for training: a step is counted as a token.
 """
 
 from flopscan import rules
-from flopscan.conventions._scan import every_scan
+from flopscan.conventions._scan import NO_CAUSAL_CONVOLUTIONS, every_scan
 from flopscan.core.convention import Convention, Handle
 from flopscan.core.trace import Call
 
@@ -44,8 +44,7 @@ def _delta_rule(factor: int) -> Handle:
 WITHOUT_DEPTHWISE: dict[str, Handle] = {
     "aten::convolution": _convolution,
     "aten::convolution_backward": _convolution_backward,
-    "flopscan::causal_conv1d": lambda call: 0,
-    "flopscan::causal_conv1d_backward": lambda call: 0,
+    **NO_CAUSAL_CONVOLUTIONS,
 }
 CONVENTION = Convention(
     name="megatron",

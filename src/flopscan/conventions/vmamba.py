@@ -8,7 +8,7 @@ count of an einsum with four digits (VMamba-T v0: 5.62689504 G published, 5,626,
 from __future__ import annotations
 
 from flopscan.conventions import _einsum
-from flopscan.conventions._scan import CAUSAL_CONVOLUTION, OPERATOR, causal_convolution, per_state
+from flopscan.conventions._scan import CAUSAL_CONVOLUTIONS, OPERATOR, per_state
 from flopscan.conventions.fvcore import HANDLES
 from flopscan.core.convention import Convention
 
@@ -20,7 +20,7 @@ CONVENTION = Convention(
     handles={
         **HANDLES,
         "torch::einsum": _einsum.macs,
-        CAUSAL_CONVOLUTION: causal_convolution,
+        **CAUSAL_CONVOLUTIONS,
         OPERATOR: per_state(9, skip=1, gate=1),
         "flopscan::selective_scan_states": per_state(7),  # Spatial-Mamba's copy of the function, without C
     },

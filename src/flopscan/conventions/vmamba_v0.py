@@ -5,7 +5,7 @@ These are the totals of the paper's first version: 4.5, 9.1 and 15.2 G for the v
 """
 
 from flopscan.conventions import _einsum
-from flopscan.conventions._scan import CAUSAL_CONVOLUTION, OPERATOR, causal_convolution, per_state
+from flopscan.conventions._scan import CAUSAL_CONVOLUTIONS, OPERATOR, per_state
 from flopscan.conventions.fvcore import HANDLES
 from flopscan.core.convention import Convention
 
@@ -17,7 +17,7 @@ CONVENTION = Convention(
     handles={
         **HANDLES,
         "torch::einsum": _einsum.macs,
-        CAUSAL_CONVOLUTION: causal_convolution,
+        **CAUSAL_CONVOLUTIONS,
         OPERATOR: per_state(3.5, skip=1),
     },
     phases=("forward",),

@@ -99,7 +99,7 @@ class Contract:
                     origin[letter] = operand.name
             forms[operand.name] = " ".join(fits[0])
         for whole, part in self.multiples:
-            if whole in sizes and part in sizes and sizes[whole] % sizes[part]:
+            if whole in sizes and part in sizes and (not sizes[part] or sizes[whole] % sizes[part]):
                 name, of = origin[part], origin[whole]
                 raise ContractError(
                     f"{op}: operand '{name}' is {_shape(tensors[name])}, expected '{forms[name]}': axis {part} is"
@@ -184,7 +184,7 @@ def _explain(
         if token:
             reasons.append(_clash(token, form, operand.name, spec, sizes, origin))
     if not reasons:
-        return f"{head}{context}: it has {len(spec.shape)} axes"
+        return f"{head}{context}: it has {len(spec.shape)} {'axis' if len(spec.shape) == 1 else 'axes'}"
     return f"{head}{context}: {'; '.join(dict.fromkeys(reasons))}"
 
 

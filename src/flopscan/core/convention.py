@@ -15,6 +15,7 @@ Handle = Callable[[Call], int]
 WrittenOut = Callable[[Call], Iterable[tuple[int, Call]]]
 Settle = Callable[[Trace, list[int]], list[int]]
 _WRITTEN = ("torch::", "module::")  # functions and modules as the user wrote them
+_TORCHS_OWN = ("aten::", "prims::", "prim::")
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,14 @@ class Convention:
             return 0
         return sum(weight * getattr(cost, kind) for kind, weight in self.weights.items())
 
+    def _taken(self, trace: Trace) -> list[bool]:
+        """For each frame whether a handle takes it, or one around it."""
+        taken: list[bool] = []  # a parent comes first
+        for frame in trace.frames:
+            around = frame.parent >= 0 and taken[frame.parent]
+            taken.append(around or self.takes(trace.calls[frame.call]))
+        return taken
+
     def _handle(self, call: Call) -> Handle | None:
         found = self.handles.get(call.op)
         if found is None and self.fallback is not None and call.op.startswith(_WRITTEN):
@@ -113,11 +122,7 @@ class Convention:
         if self.whole is not None:
             return list(self.whole(ledger))
         trace, prices = ledger.trace, ledger.prices
-        taken: list[bool] = []  # per frame: whether a handle took it, or one around it; a parent comes first
-        for frame in trace.frames:
-            call = trace.calls[frame.call]
-            around = frame.parent >= 0 and taken[frame.parent]
-            taken.append(around or self.takes(call))
+        taken = self._taken(trace)
         per_call: dict[int, int] = {}
         counts = []
         for record in trace.records:
@@ -132,6 +137,26 @@ class Convention:
         for step in self.settle.values():
             counts = step(trace, counts)
         return counts
+
+    def kernels_at_zero(self, ledger: Ledger) -> dict[str, int]:
+        """The kernels (operators that are not torch's own) that do arithmetic and add nothing here, with their calls.
+
+        Those in a phase or inside of a function that it does not look at are not among them, nor those whose kinds of
+        arithmetic have no weight.
+        """
+        if self.whole is not None:
+            return {}
+        trace, sums, calls = ledger.trace, dict[str, int](), dict[str, int]()
+        taken = self._taken(trace)
+        for record, count in zip(trace.records, self.counts(ledger), strict=True):
+            op, cost = trace.calls[record.call].op, ledger.prices[record.call].ideal
+            unseen = record.envelope or (self.phases and record.phase not in self.phases)
+            if unseen or op.startswith(_TORCHS_OWN) or (record.inside >= 0 and taken[record.inside]):
+                continue
+            if cost is not None and cost.arithmetic() and (not self.weights or op in self.handles):
+                sums[op] = sums.get(op, 0) + count
+                calls[op] = calls.get(op, 0) + record.count
+        return {op: calls[op] for op, value in sums.items() if not value}
 
     def total(self, ledger: Ledger) -> Amount:
         """The one number, in this convention's unit."""

@@ -138,6 +138,11 @@ class Report:
         return self.ledger.uncounted()
 
     @property
+    def kernels_at_zero(self) -> Mapping[str, int]:
+        """The kernels that this report's convention counts as zero, though they do arithmetic, with their calls."""
+        return self.convention.kernels_at_zero(self.ledger)
+
+    @property
     def again(self) -> str:
         """The command that gives this count again; empty for a model that no command line can name."""
         command = str(self.ledger.trace.origin.get("again", ""))
@@ -215,6 +220,7 @@ class Report:
                 {"op": u.op, "count": u.count, "shapes": list(u.shapes), "modules": list(u.modules), "reason": u.reason}
                 for u in self.uncounted
             ],
+            "kernels_at_zero": dict(self.kernels_at_zero),
             "scan": self.scan.to_dict() if self.scan else None,
             "notes": [*origin.get("notes", []), *self.ledger.notes()],
             "versions": origin.get("versions", {}),

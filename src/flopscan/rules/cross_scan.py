@@ -8,7 +8,6 @@ of the image. Source: MzeroMiko/VMamba, classification/models/csm_triton.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from flopscan.core.cost import Cost
@@ -101,30 +100,40 @@ def cross_merge_backward() -> Cost:
 
 
 # The kernels, as they are launched: x is the image, y the sequences, one of them written. Layouts and tiles move no
-# further bytes, and a merge adds up as many sequences as y has images.
+# further bytes, and a merge adds up as many sequences as y has images. MobileMamba's ``_k2`` has two; LocalMamba's two
+# kernels reorder an image by windows.
 
 
-def _launched(merging: Callable[[Call], bool]) -> dict[str, Any]:
-    """The sizes and the bytes of a launch that merges, or scans."""
+def _launched(merging: bool | None) -> dict[str, Any]:
+    """The sizes and the bytes of a launch that merges, or scans; None: as its operand ``operation`` says."""
+
+    def merges(call: Call) -> bool:
+        return call.get("operation") == 1 if merging is None else merging
 
     def moves(call: Call) -> tuple[int, int]:
-        read, written = (call.get(name) for name in (("y", "x") if merging(call) else ("x", "y")))
+        read, written = (call.get(name) for name in (("y", "x") if merges(call) else ("x", "y")))
         return getattr(read, "nbytes", 0), getattr(written, "nbytes", 0)
 
     def sizes(call: Call) -> dict[str, int]:
         x, y = call.get("x"), call.get("y")
         if not (isinstance(x, TensorSpec) and isinstance(y, TensorSpec) and x.numel and y.numel % x.numel == 0):
             raise ContractError(f"{call.op}: operand 'y' is {y}, expected a multiple of 'x', {x}")
-        return {"added": y.numel - x.numel if merging(call) else 0}
+        if merging is None and call.get("operation") not in (0, 1):
+            told = call.get("operation")
+            raise ContractError(f"{call.op}: operand 'operation' is {told}, expected 0 (scan) or 1 (merge)")
+        return {"added": y.numel - x.numel if merges(call) else 0}
 
     return {"moves": moves, "sizes": sizes}
 
 
-@rule("triton::triton_cross_scan_flex", **_launched(lambda call: call.get("operation") == 1))
+@rule("triton::triton_cross_scan_flex", "triton::triton_cross_scan_flex_k2", **_launched(None))
 def kernel(added: Any) -> Cost:
     """A scan nothing; a merge one addition a pixel for each sequence after the first, so none one by one."""
     return Cost(add=added)
 
 
-rule("triton::triton_cross_scan", "triton::triton_cross_scan_1b1", **_launched(lambda _: False))(kernel)
-rule("triton::triton_cross_merge", "triton::triton_cross_merge_1b1", **_launched(lambda _: True))(kernel)
+rule(
+    "triton::triton_cross_scan", "triton::triton_cross_scan_1b1", "triton::triton_local_scan",
+    "triton::triton_local_reverse", **_launched(False),
+)(kernel)  # fmt: skip
+rule("triton::triton_cross_merge", "triton::triton_cross_merge_1b1", **_launched(True))(kernel)

@@ -5,19 +5,22 @@ tree of pairs executes depends on the package, which the operand ``algorithm`` n
 
 * mambapy (Blelloch on the length padded to a power of two, in torch: products and sums apart) and accelerated-scan's
   ``ref`` (the same, down to one root) are counted operation by operation;
-* accelerated-scan's ``scalar`` pads to blocks of 2048 that Triton scans, its ``warp`` scans in registers and then over
-  the warps of a block: how many combinations that takes is up to the compiler, so the recurrence stands for them.
+* accelerated-scan's ``scalar`` and ``complex`` pad to blocks of 2048 that Triton scans, its ``warp`` scans in registers
+  and then over the warps of a block: how many combinations that takes is up to the compiler, so the recurrence stands
+  for them.
 
-Source: mambapy 1.2.0 `pscan.py`; accelerated-scan 0.3.1 `ref.py`, `scalar.py` and `warp.cuh`.
+Where A is complex so are the states; the gradient of A is g conj(h). Source: mambapy 1.2.0 `pscan.py`; accelerated-scan
+0.3.1 `ref.py`, `scalar.py`, `complex.py` and `warp.cuh`.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from flopscan.core.cost import Cost
 from flopscan.core.seam import Operands, Outputs, Seam
-from flopscan.core.tally import Array, fma
+from flopscan.core.tally import Array, Pair, complex_fma, fma
 from flopscan.core.trace import TensorSpec
 from flopscan.rules import rule, seam
 
@@ -39,23 +42,35 @@ def recurrence(A: Array, X: Array) -> Array:
     """The definition, from a state of zero."""
     out = Array(X.shape, X.data)
     for positions in _sequences(X.shape):
-        h: Any = 0.0
+        h: Any = _nothing(A)
         for p in positions:
-            h = out.data[p] = fma(A.data[p], h, X.data[p])
+            h = out.data[p] = _step(A.data[p], h, X.data[p])
     return out
+
+
+def _nothing(A: Array) -> Any:
+    return Pair(0.0, 0.0) if isinstance(A.data[0], Pair) else 0.0
+
+
+def _step(a: Any, h: Any, x: Any) -> Any:
+    """a h + x, of complex numbers where a is one."""
+    return complex_fma(a, h, Pair.of(x)) if isinstance(a, Pair) else fma(a, h, x)
+
+
+def _conj(x: Any) -> Any:
+    return Pair(x.re, -x.im) if isinstance(x, Pair) else x
 
 
 def recurrence_backward(grad: Array, A: Array, H: Array) -> tuple[Array, Array]:
     """The gradients of A and X, from the states H that the forward returned."""
     dA, dX = (Array(A.shape, A.data) for _ in range(2))
     for positions in _sequences(A.shape):
-        g: Any = 0.0
-        factor: Any = 0.0  # of the step after
-        before = [0.0, *(H.data[p] for p in positions[:-1])]
+        g, factor = _nothing(A), _nothing(A)  # the factor is that of the step after
+        before = [_nothing(A), *(H.data[p] for p in positions[:-1])]
         for p, h in zip(reversed(positions), reversed(before), strict=True):
-            g = dX.data[p] = fma(factor, g, grad.data[p])
-            factor = A.data[p]
-            dA.data[p] = g * h
+            g = dX.data[p] = _step(factor, g, grad.data[p])
+            factor = _conj(A.data[p])
+            dA.data[p] = g * _conj(h)
     return dA, dX
 
 
@@ -84,7 +99,12 @@ def _executed_backward(b: Any, l: Any, d: Any, n: Any = 1, algorithm: str | None
     return _pairs(b, l, d, n, algorithm, backward=True) or pscan_backward(b, l, d, n)
 
 
-@rule(_FORWARD, contract=CONTRACT, executed=_executed, reference=recurrence)
+def _four_fold(cost: Cost) -> Cost:
+    """Of complex numbers: a multiply-add is four, a product 4 mul and 2 add, a sum two."""
+    return replace(cost, fma=4 * cost.fma, mul=4 * cost.mul, add=2 * (cost.add + cost.mul))
+
+
+@rule(_FORWARD, contract=CONTRACT, executed=_executed, reference=recurrence, complex=_four_fold)
 def pscan(b: Any, l: Any, d: Any, n: Any = 1) -> Cost:
     """One multiply-add an element; the first step starts from a state of zero as the others from theirs."""
     return Cost(fma=b * l * d * n)
@@ -92,7 +112,7 @@ def pscan(b: Any, l: Any, d: Any, n: Any = 1) -> Cost:
 
 @rule(
     _BACKWARD, contract=f"grad: b l d n | b d l, {CONTRACT}",
-    executed=_executed_backward, reference=recurrence_backward,
+    executed=_executed_backward, reference=recurrence_backward, complex=_four_fold,
 )  # fmt: skip
 def pscan_backward(b: Any, l: Any, d: Any, n: Any = 1) -> Cost:
     """One multiply-add an element, g = A g + grad in reverse, and one mul, the gradient g h of A.
@@ -128,19 +148,22 @@ def _tokens(bound: Operands) -> TensorSpec:
 
 
 def _like_tokens(bound: Operands) -> Outputs:
-    return TensorSpec(_tokens(bound).shape, _tokens(bound).dtype)
+    gates = bound.get("gates") or bound["forget"]
+    return TensorSpec(_tokens(bound).shape, gates.dtype if gates.is_complex else _tokens(bound).dtype)
 
 
 for _name in ("pscan", "PScan"):
     seam(Seam(f"mambapy.pscan:{_name}", _FORWARD, "A_in, X_in", _states, backward=_BACKWARD, operands=_mambapy))
-for _module, _signature in (
-    ("warp", "gates, tokens"),
-    ("scalar", "forget, inputs"),
-    ("ref", "gates, tokens, mul=None, add=None, zeros_like=None, ones_like=None, reverse=False"),
-):
+_REF = "gates, tokens, mul=None, add=None, zeros_like=None, ones_like=None, reverse=False"
+for _path, _signature in (
+    ("warp:scan", "gates, tokens"), ("warp:Scan", "gates, tokens"),
+    ("scalar:scan", "forget, inputs"), ("scalar:Scan", "forget, inputs"),
+    ("complex:scan", "forget, inputs"), ("complex:Scan", "forget, inputs"),
+    ("ref:scan", _REF),
+):  # fmt: skip
     seam(
         Seam(
-            f"accelerated_scan.{_module}:scan",
+            f"accelerated_scan.{_path}",
             _FORWARD,
             _signature,
             _like_tokens,

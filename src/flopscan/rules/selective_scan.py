@@ -31,20 +31,30 @@ Place = tuple[int, int, int, int]  # a batch, a channel, a step, and how many ch
 def by_state(text: str) -> Callable[[Call], Contract]:
     """The contract ``text`` for real A; for complex A, B and C as pairs along the length, or constant and complex."""
     real = Contract.parse(text)
-    paired = Contract.parse(text.replace("b n l", "b n 2l").replace("b g n l", "b g n 2l"))
+    pairs = Contract.parse(text.replace("b n l", "b n 2l").replace("b g n l", "b g n 2l"))
 
     def contract(call: Call) -> Contract:
         A = call.get("A")
-        if not (isinstance(A, TensorSpec) and A.is_complex):
-            return real
-        for name in ("B", "C"):
-            if isinstance(x := call.get(name), TensorSpec) and len(x.shape) == 2 and not x.is_complex:
-                raise ContractError(
-                    f"{call.op}: operand '{name}' is constant and real where 'A' is complex; expected {A.dtype}"
-                )
-        return paired
+        paired = isinstance(A, TensorSpec) and A.is_complex
+        for name in ("grad", "u", "delta", "B", "C", *_OPTIONAL):
+            if isinstance(x := call.get(name), TensorSpec):
+                _same_field(call, name, x, paired)
+        return pairs if paired else real
 
     return contract
+
+
+def _same_field(call: Call, name: str, x: TensorSpec, paired: bool) -> None:
+    """Refuse operand ``x`` where it is complex and should not be, or real and should. Raises ContractError."""
+    constant = name in ("B", "C") and len(x.shape) == 2
+    if constant and paired and not x.is_complex:
+        raise ContractError(
+            f"{call.op}: operand '{name}' is constant and real where 'A' is complex; expected {call['A'].dtype}"
+        )
+    if x.is_complex and not (constant and paired):
+        pairs = ", pairs along the length" if paired and name in ("B", "C") else ""
+        beside = "" if paired else " where 'A' is real"
+        raise ContractError(f"{call.op}: operand '{name}' {x.shape} is {x.dtype}{beside}; expected real numbers{pairs}")
 
 
 def recurrence(

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Iterable, Sequence
 
 from flopscan import conventions
-from flopscan.core.amount import Amount
 from flopscan.report import listing, roofline_text, sheet_text, tree
 from flopscan.report.format import Format, Shown
 from flopscan.report.layout import KEEP, Column, Line, Row, coloured, middle, plain, table, wrap
@@ -98,10 +97,16 @@ def _others(report: Report) -> list[str]:
 
 
 def _under(report: Report) -> str:
-    value: Amount = report.value
-    return (
-        f"as {report.convention.name} counts: {si(value)} = {exact(value)} {report.unit} ({report.convention.summary})"
-    )
+    value, chosen = report.value, report.convention
+    text = f"as {chosen.name} counts: {si(value)} = {exact(value)} {report.unit} ({chosen.summary})"
+    only = f"{', '.join(chosen.phases)} only"
+    ran = {record.phase for record in report.ledger.trace.records}
+    if chosen.phases and not ran <= set(chosen.phases) and only not in chosen.summary:
+        text += f"; {only}"
+    if report.kernels_at_zero:
+        kernels = ", ".join(f"{op}{KEEP}x{calls:,}" for op, calls in report.kernels_at_zero.items())
+        text += f"; it counts as zero {kernels}"
+    return text
 
 
 def _phases(report: Report, width: int) -> list[Line]:
