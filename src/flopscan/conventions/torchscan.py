@@ -148,12 +148,12 @@ CONVENTION = Convention(
     fallback=_rule,
     phases=("forward",),
     bugs=(
-        Bug("a transposed convolution counts on the output's size", f"{_SOURCE}, flops_convtransposend",
+        Bug("transposed", "a transposed convolution counts on the output's size", f"{_SOURCE}, flops_convtransposend",
             {module(f"ConvTranspose{n}d"): _transposed_right for n in _RANKS}),
-        Bug("windows given by one number", f"{_SOURCE}, flops_maxpool and flops_avgpool",
+        Bug("windows", "windows given by one number", f"{_SOURCE}, flops_maxpool and flops_avgpool",
             {**{module(f"MaxPool{n}d"): lambda call, n=n: _largest(call, n) for n in _RANKS},  # type: ignore[misc]
              **{module(f"AvgPool{n}d"): lambda call, n=n: _mean(call, n) for n in _RANKS}}),  # type: ignore[misc]
-        Bug("dropout counts in evaluation mode", f"{_SOURCE}, flops_dropout",
+        Bug("dropout", "dropout counts in evaluation mode", f"{_SOURCE}, flops_dropout",
             {"module::torch.nn.modules.dropout.Dropout": lambda call: 0}),
     ),
 )  # fmt: skip
