@@ -33,7 +33,7 @@ test-packages: $(VENV)/.packages
 
 # models that need torchvision: an environment of its own, of several GB
 test-zoo: $(ZOO)/.installed
-	$(ZOO)/bin/python -m pytest -m zoo
+	$(ZOO)/bin/python -m pytest -m zoo tests/zoo
 
 coverage: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 -m slow -s

@@ -16,7 +16,7 @@ PEERS = {  # heading: the conventions below it
     ),
     "Counters of modules": (
         "ptflops", "thop", "ultralytics-thop", "calflops", "calflops-macs", "deepspeed", "deepspeed-macs", "torchinfo",
-        "flopth",
+        "flopth", "torchscan",
     ),
     "Formulas for language models": ("6nd", "palm", "megatron", "torchtitan", "hf-trainer", "nemo"),
 }  # fmt: skip

@@ -14,9 +14,9 @@ import pytest
 
 from flopscan import rules
 from flopscan.cli.main import main
-from flopscan.compat import asking, tools
-from flopscan.compat.asking import Reply
-from flopscan.compat.tools import Tool
+from flopscan.peers import asking, tools
+from flopscan.peers.asking import Reply
+from flopscan.peers.tools import Tool
 
 NETS = """
     from torch import nn
@@ -201,24 +201,19 @@ def test_without_a_finding_it_ends_with_0(run: Run, fakes: list[tuple[Any, ...]]
 
 
 @pytest.mark.parametrize(
-    ("target", "least"),
+    "target",
     [
-        (
-            "flopscan.testing.nets:ResNet50 --input 1x3x64x64",
-            {"torch", "fvcore", "ptflops", "calflops", "torchprofile"},
-        ),
-        (
-            "hf:gpt2 --arg n_layer=2 --arg n_embd=64 --arg n_head=4 --arg vocab_size=100 --input input_ids=1x16:int64",
-            {"torch", "fvcore", "ptflops", "calflops", "torchprofile"},
-        ),
+        "flopscan.testing.nets:ResNet50 --input 1x3x64x64",
+        "hf:gpt2 --arg n_layer=2 --arg n_embd=64 --arg n_head=4 --arg vocab_size=100 --input input_ids=1x16:int64",
     ],
 )
 @pytest.mark.peers
-def test_the_real_tools(target: str, least: set[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_real_tools(target: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Each that is installed agrees to the unit with our reproduction of it."""
     code = main(["compare", *shlex.split(target), "--tools", "all", "--timeout", "300", "--format", "json"])
     rows = json.loads(capsys.readouterr().out)["answers"]
     said = {row["tool"] for row in rows if row["theirs"] is not None}
     assert code == 0 and not [row for row in rows if row["residual"]]
+    least = {"torch", "fvcore", "ptflops", "calflops", "torchprofile"}
     assert said >= least & {tool.name for tool in tools.TOOLS if tools.version(tool)}, rows
     assert all(row["theirs"] is None or row["residual"] == 0 for row in rows)

@@ -81,6 +81,12 @@ def flopth(model: nn.Module, inputs: Inputs) -> tuple[int, ...]:
     return (importlib.import_module("flopth").flopth(model, inputs=inputs, bare_number=True)[0],)
 
 
+def torchscan(model: nn.Module, inputs: Inputs) -> tuple[int, ...]:
+    """Its formulas of modules; what it counts of operators beside these is torch's own counter."""
+    report = importlib.import_module("torchscan").crawl_module(model, args=inputs)
+    return (sum(layer["metrics"].get("module_flops", {}).get("known_value") or 0 for layer in report["layers"]),)
+
+
 Tool = Callable[[nn.Module, Inputs], tuple[int, ...]]
 TOOLS: dict[str, tuple[Tool, tuple[str, ...]]] = {
     "ptflops": (ptflops, ("ptflops",)),
@@ -90,6 +96,7 @@ TOOLS: dict[str, tuple[Tool, tuple[str, ...]]] = {
     "deepspeed": (deepspeed, ("deepspeed", "deepspeed-macs")),
     "torchinfo": (torchinfo, ("torchinfo",)),
     "flopth": (flopth, ("flopth",)),
+    "torchscan": (torchscan, ("torchscan",)),
 }
 # where a counter stops with an error
 _PACKED = {"LSTM packed", "LSTMCell, one row"}

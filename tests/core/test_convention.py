@@ -83,16 +83,40 @@ def test_a_fallback_takes_modules_that_have_no_handle_by_name() -> None:
 
 def test_the_counts_are_settled_at_the_end_step_by_step() -> None:
     steps = {"double": lambda trace, counts: [2 * c for c in counts], "one less": lambda _, cs: [c - 1 for c in cs]}
-    counted = of({"aten::mm": 3}, settle=steps, bugs=(Bug("double", "a source"),))
+    counted = of({"aten::mm": 3}, settle=steps, bugs=(Bug("twice", "double", "a source"),))
     assert counted.counts(ledger()) == [-1, -1, 11, 5]
-    assert counted.without("double").counts(ledger()) == [-1, -1, 5, 2]
+    assert counted.without("double").counts(ledger()) == counted.without("twice").counts(ledger()) == [-1, -1, 5, 2]
     assert counted.without().bugs == ()
+
+
+def test_mistakes_are_taken_out_one_by_one_or_all_whatever_their_order() -> None:
+    two = (Bug("a", "first", "s", {"aten::mm": lambda call: 1}), Bug("b", "second", "s", {"aten::mm": lambda call: 2}))
+    counted = of({"aten::mm": 3}, bugs=two)
+    assert [counted.without(*keys).counts(ledger())[-1] for keys in ((), ("a",), ("b",), ("b", "a"))] == [2, 1, 2, 2]
+    again = counted.without("b").without("a")
+    assert (again.name, again.counts(ledger())[-1], again.bugs) == (f"{counted.name}~a~b", 2, ())
+    with pytest.raises(KeyError):
+        counted.without("c")
+
+
+def test_a_name_takes_mistakes_out() -> None:
+    assert conventions.get("torch~groups").name == "torch~groups"
+    assert conventions.get("fvcore~einsum~broadcast").name == "fvcore~broadcast~einsum"
+    assert conventions.get("torch-2.13~all").mended == ("groups", "cpu")
+    assert conventions.get("fvcore~all").bugs == ()
+    with pytest.raises(UsageError, match=r"^fvcore has no mistake 'ensum'; did you mean einsum\? \(it has attention, "):
+        conventions.get("fvcore~ensum")
+    with pytest.raises(UsageError, match=r"^flops has no known mistakes to take out with ~; write flops"):
+        conventions.get("flops~all")
+    with pytest.raises(UsageError, match=r"^there is no convention 'fvcor'; did you mean fvcore"):
+        conventions.get("fvcor~all")
 
 
 def test_an_operator_counts_as_the_functions_that_it_is_written_with() -> None:
     seen = {"aten::mm": lambda call: ((3, FUNCTION), (1, Call("torch::unknown", {})))}
     assert of({"torch::f": 7}, written_out=seen).counts(ledger()) == [0, 14, 0, 21]
-    mended = of({"torch::f": 7}, written_out=seen, bugs=(Bug("b", "s", {"torch::f": lambda call: 1}),)).without("b")
+    bug = Bug("k", "b", "s", {"torch::f": lambda call: 1})
+    mended = of({"torch::f": 7}, written_out=seen, bugs=(bug,)).without("b")
     assert mended.counts(ledger()) == [0, 2, 0, 3]
 
 
@@ -122,4 +146,4 @@ def test_every_bug_says_where_it_stands_and_what_would_be_right(name: str) -> No
         and one.summary
         and all(bug.name and bug.source and (bug.right or bug.name in one.settle) for bug in one.bugs)
     )
-    assert len({bug.name for bug in one.bugs}) == len(one.bugs)
+    assert len({bug.name for bug in one.bugs}) == len({bug.key for bug in one.bugs}) == len(one.bugs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import re
@@ -13,11 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import flopscan
+import whole_models
 from flopscan import conventions
 from flopscan.cli.main import main
 from flopscan.core.convention import Bug
 from flopscan.errors import UsageError
 from flopscan.report import explain as module
+from flopscan.report import explain_text
+from flopscan.report.explain import Explainer, Step
 from flopscan.testing.nets import ResNet50
 
 
@@ -46,25 +50,38 @@ def test_steps_sum_between_every_two_conventions(backward: bool) -> None:
         assert [abs(s.amount) for s in found.steps] == sorted((abs(s.amount) for s in found.steps), reverse=True)
 
 
-def gpt2() -> flopscan.Report:
-    """GPT-2 small, on 128 tokens."""
-    pytest.importorskip("transformers")
-    return flopscan.count("hf:gpt2")
+def explained(report: flopscan.Report, of: int = 1) -> int:
+    """One pair in ``of`` of conventions that have a number for it: the steps sum, and are named. How many pairs."""
+    explainer, pairs = Explainer(report.ledger), 0
+    totals = {}
+    for name in conventions.names():
+        with contextlib.suppress(UsageError):  # a formula of language models, on images
+            totals[name] = int(report.under(name))
+    for first, second in itertools.islice(itertools.permutations(totals, 2), 0, None, of):
+        found = explainer.between(first, second)
+        assert int(found.start) == totals[first]
+        assert totals[first] + sum(s.amount for s in found.steps) == int(found.end) == totals[second]
+        assert all(step.amount and step.reason for step in found.steps)
+        unnamed = [s.amount for s in found.steps if re.match(r"other|by other", s.reason)]
+        assert sum(map(abs, unnamed)) <= max(totals[first], totals[second]) / 1000, (first, second)
+        pairs += 1
+    return pairs
 
 
 @pytest.mark.parametrize(
     "make",
-    [lambda: flopscan.count(ResNet50().eval(), (1, 3, 224, 224)), lambda: flopscan.count("vmamba_tiny"), gpt2],
-    ids=["ResNet-50", "VMamba-T", "GPT-2"],
+    [lambda: flopscan.count(ResNet50().eval(), (1, 3, 224, 224)), lambda: flopscan.count("vmamba_tiny_s2l5")],
+    ids=["ResNet-50", "VMamba-T"],
 )
 def test_every_difference_on_whole_models_has_a_named_reason(make: Callable[[], flopscan.Report]) -> None:
-    report = make()
-    names = [n for n in conventions.names() if conventions.get(n).whole is None]
-    for first, second in itertools.permutations(names, 2):
-        found = report.explain(first, second)
-        assert int(found.start) + sum(s.amount for s in found.steps) == int(found.end) == int(report.under(second))
-        unnamed = [s for s in found.steps if re.match(r"other|module |formulas of the whole model", s.reason)]
-        assert sum(abs(s.amount) for s in unnamed) <= max(int(found.start), int(found.end)) / 1000, (first, second)
+    assert explained(make(), of=11) >= 27 * 26 // 11
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("name", whole_models.INPUTS)
+def test_every_difference_on_twelve_models_has_a_named_reason(name: str) -> None:
+    """At full size, every pair."""
+    assert explained(whole_models.counted(name)) >= 27 * 26
 
 
 def test_what_a_mask_hides_and_what_one_does_not_count_are_steps() -> None:
@@ -100,14 +117,17 @@ def test_a_known_bug_is_a_step_of_its_own(monkeypatch: pytest.MonkeyPatch) -> No
     plain = conventions.get("macs")
     right = {"aten::addmm": lambda call: 4 * 8 * 16}
     wrong = replace(
-        plain, name="wrong", handles={"aten::addmm": lambda call: 10_000}, bugs=(Bug("ten thousand", "issue 1", right),)
+        plain,
+        name="wrong",
+        handles={"aten::addmm": lambda call: 10_000},
+        bugs=(Bug("k", "ten thousand", "issue 1", right),),
     )
     monkeypatch.setattr(module.conventions, "get", {"macs": plain, "wrong": wrong}.__getitem__)
     report = flopscan.count(nn.Linear(8, 16), (4, 8), convention="macs")
     (step,) = report.explain("macs", "wrong").steps
-    assert (step.reason, step.amount) == ("bug of wrong: ten thousand (issue 1)", 10_000 - 4 * 8 * 16)
+    assert step == Step("mistake of wrong: ten thousand", 10_000 - 4 * 8 * 16, "issue 1")
     (back,) = report.explain("wrong", "macs").steps
-    assert (back.reason, back.amount) == ("bug of wrong mended: ten thousand (issue 1)", 4 * 8 * 16 - 10_000)
+    assert back == Step("mistake of wrong mended: ten thousand", 4 * 8 * 16 - 10_000, "issue 1")
 
 
 def test_what_one_tool_takes_as_a_module_is_one_family() -> None:
@@ -118,19 +138,81 @@ def test_what_one_tool_takes_as_a_module_is_one_family() -> None:
     whole = "module::torch.nn.modules.activation.MultiheadAttention"
     a = replace(conventions.get("macs"), name="a", handles={whole: lambda call: 123}, weights={})
     b = conventions.get("macs")
-    steps = module._between(report.ledger, a, b)
-    assert {s.reason for s in steps} <= {"multi-head attention, counted otherwise", "x2: a multiply-add is two"}
-    assert sum(s.amount for s in steps) == int(b.total(report.ledger)) - 123
+    steps = dict(Explainer(report.ledger)._reasons(a, b))
+    assert {re.sub(r"^[+-] ", "", reason).partition(":")[0] for reason in steps} <= {
+        "multi-head attention",
+        "bias twice",
+    }
+    assert sum(steps.values()) == int(b.total(report.ledger)) - 123
+
+
+def test_a_formula_of_a_whole_model_is_led_to_by_its_passes_and_parameters() -> None:
+    model = nn.Sequential(nn.Embedding(10, 8), nn.Linear(8, 16), nn.LayerNorm(16))
+    report = flopscan.count(model, torch.zeros(1, 4, dtype=torch.int64))
+    fma = 4 * 8 * 16
+    assert [(s.reason, s.amount) for s in report.explain("macs", "6nd").steps] == [
+        ("x3: forward, and backward twice as much", 4 * fma),
+        ("+ embedding", 6 * 4 * 80),
+        ("+ layer norm", 6 * 4 * 32),
+        ("x2: a multiply-add is two", fma),
+        ("+ bias, by six a token", 6 * 4 * 16),
+    ]
+
+
+def test_what_is_seen_of_one_phase_alone_is_a_step() -> None:
+    report = flopscan.count(nn.Linear(8, 16), (4, 8), backward=True)
+    (forward, backward) = (report.using("torch").by_phase()[p].value for p in ("forward", "backward"))
+    assert [(s.reason, s.amount) for s in report.explain("macs", "torchprofile").steps] == [
+        ("- backward, which torchprofile does not see", -backward // 2)
+    ]
+    assert [(s.reason, s.amount) for s in report.explain("torchprofile", "torch").steps] == [
+        ("+ backward, which torchprofile does not see", backward),
+        ("x2: a multiply-add is two", forward // 2),
+    ]
+
+
+def test_numbers_an_element_and_on_average() -> None:
+    norm = flopscan.count(nn.LayerNorm(16), (4, 16))
+    assert [s.reason for s in norm.explain("torchprofile", "fvcore").steps] == ["layer norm: 5 an element, not 1"]
+    softmax = flopscan.count(nn.Softmax(-1), (4, 16))
+    (step,) = softmax.explain("thop", "torch-flops").steps  # 3 * 16 - 1 a row, and none for the function
+    assert step.reason == "- softmax"
+    (step,) = softmax.explain("thop", "flops").steps
+    assert step.reason.startswith("softmax: ") and step.reason.endswith("an element on average, not 2.94")
+
+
+@pytest.mark.parametrize("width", [44, 60, 80, 120])
+def test_the_text_fits_and_every_digit_is_there(width: int) -> None:
+    found = flopscan.count(Net(), (1, 3, 6, 6)).explain("ptflops", "flops")
+    text = explain_text.render(found, width=width)
+    assert max(map(len, text.splitlines())) <= width
+    numbers = [
+        int(n.replace(",", "")) for n in re.findall(r"(?<= )[+-]?[\d,]+(?=  |$)", text.partition("\n\nwhere")[0], re.M)
+    ]
+    assert numbers == [int(found.start), *(s.amount for s in found.steps), int(found.end)]
+    assert "sovrasov/flops-counter.pytorch" in text.replace("\n", " ")
+    assert "\x1b[" in explain_text.render(found, width=width, color=True)
+
+
+def test_no_difference_is_said() -> None:
+    text = str(flopscan.count(nn.Linear(2, 2), (1, 2)).explain("macs", "fvcore"))
+    assert [" ".join(line.split()) for line in text.splitlines()[-3:]] == [
+        "macs (MAC) 4", "no difference", "fvcore (fvcore flop) 4",
+    ]  # fmt: skip
 
 
 def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["explain", "vmamba_tiny", "--between", "vmamba,dispatcher"]) == 0
+    assert main(["explain", "vmamba_tiny", "--between", "vmamba,dispatcher", "--width", "90"]) == 0
     out = capsys.readouterr().out.splitlines()
-    assert out[0].split() == ["vmamba,", "mixed", "4,905,609,984"]
-    assert out[1].split()[-1] == "+4,812,621,312"
+    assert out[0] == "vmamba_tiny, 1x3x224x224 float32"
+    assert out[2].split() == ["vmamba", "(mixed)", "4,905,609,984"]
+    assert out[3].split()[-2:] == ["+4,812,621,312", "50.0%"]
     assert main(["explain", "vmamba_tiny", "--between", "vmamba,flops", "--format", "json"]) == 0
     data = json.loads(capsys.readouterr().out)
     assert data["from"]["value"] + sum(s["amount"] for s in data["steps"]) == data["to"]["value"]
+    assert main(["explain", "vmamba_tiny", "--between", "ptflops,ptflops~all", "--format", "json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["steps"] and all(step["source"] for step in data["steps"])
     assert main(["explain", "vmamba_tiny", "--between", "vmamba"]) == 2
     assert main(["explain", "vmamba_tiny", "--between", "vmamba,fvcor"]) == 2
     assert "did you mean fvcore" in capsys.readouterr().err

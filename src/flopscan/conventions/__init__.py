@@ -1,4 +1,4 @@
-"""The conventions: one file each, discovered by being here. `get` finds one by name."""
+"""The conventions: one file each, discovered by being here. `get` finds one by name, with mistakes taken out by `~`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import functools
 import importlib
 import pkgutil
 import re
+from collections.abc import Sequence
 
 from flopscan.core.convention import Convention
 from flopscan.errors import UsageError
@@ -20,7 +21,17 @@ def names() -> list[str]:
 
 @functools.cache
 def get(name: str) -> Convention:
-    """The convention called ``name`` (``-``, ``_`` and ``.`` are alike). Raises UsageError, which lists near ones."""
+    """The convention called ``name`` (``-``, ``_`` and ``.`` are alike); ``torch~groups`` is it without a mistake.
+
+    Several mistakes are taken out one after the other, ``fvcore~einsum~broadcast``, and all by ``fvcore~all``. Raises
+    UsageError, which lists near ones, for a name or mistake that there is not.
+    """
+    plain, *mistakes = name.split("~")
+    convention = _named(plain)
+    return _mended(convention, mistakes) if mistakes else convention
+
+
+def _named(name: str) -> Convention:
     file = _plain(name)
     if file in _files():
         convention = _load(file)
@@ -29,8 +40,23 @@ def get(name: str) -> Convention:
     for known, convention in _all().items():  # a file cannot always be named as its convention is: 6nd
         if _plain(known) == file:
             return convention
-    near = difflib.get_close_matches(name, names(), n=3, cutoff=0.4) or names()
-    raise UsageError(f"there is no convention {name!r}; did you mean {' or '.join(near)}?")
+    raise UsageError(f"there is no convention {name!r}; did you mean {_near(name, names())}?")
+
+
+def _mended(convention: Convention, mistakes: list[str]) -> Convention:
+    """The convention without these mistakes, each once."""
+    keys = [bug.key for bug in convention.bugs]
+    if not keys:
+        raise UsageError(f"{convention.name} has no known mistakes to take out with ~; write {convention.name}")
+    for word in mistakes:
+        if word not in (*keys, "all"):
+            text = f"{convention.name} has no mistake {word!r}; did you mean {_near(word, (*keys, 'all'))}?"
+            raise UsageError(f"{text} (it has {', '.join((*keys, 'all'))})")
+    return convention.without(*(keys if "all" in mistakes else dict.fromkeys(mistakes)))
+
+
+def _near(name: str, known: Sequence[str]) -> str:
+    return " or ".join(difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known)
 
 
 @functools.cache

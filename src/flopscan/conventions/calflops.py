@@ -63,9 +63,10 @@ THEIRS: dict[str, Pair] = {
     "torch::interpolate": _resized,
     **dict.fromkeys(("torch::add", "torch::mul"), only(_from_the_left, "torch", "method")),
 }
-WRONG: tuple[tuple[str, str, Pairs], ...] = (
-    *((name, f"{SOURCE}, {where}", right) for name, where, right in FROM_DEEPSPEED),
+WRONG: tuple[tuple[str, str, str, Pairs], ...] = (
+    *((key, name, f"{SOURCE}, {where}", right) for key, name, where, right in FROM_DEEPSPEED),
     (
+        "unseen",
         "mm, bmm, @ and attention are not seen",
         "MrYxJ/calculate-flops.pytorch issue 48",
         {
@@ -74,17 +75,21 @@ WRONG: tuple[tuple[str, str, Pairs], ...] = (
         },
     ),
     (
+        "transposed",
         "a transposed convolution is divided by its groups twice, its bias on a shrunk output",
         f"{SOURCE}, _conv_trans_flops_compute; DeepSpeed pull request 8323",
         {f"torch::conv_transpose{n}d": _patched.transposed for n in (1, 2, 3)},
     ),
     (
+        "elementwise",
         "add and mul broadcast from the left",
         f"{SOURCE}, _elementwise_flops_compute",
         dict.fromkeys(("torch::add", "torch::mul"), only(_patched.output, "torch", "method")),
     ),
 )
-SHARED = Bug("a module under two parents counts for both", "calflops 0.3.2, calflops/utils.py, get_module_flops")
+SHARED = Bug(
+    "shared", "a module under two parents counts for both", "calflops 0.3.2, calflops/utils.py, get_module_flops"
+)
 SETTLE = {HELD: without_held, SHARED.name: _multiplied}
 CONVENTION = Convention(
     name="calflops",
@@ -96,5 +101,5 @@ CONVENTION = Convention(
     phases=("forward",),
     written_out=WRITTEN_OUT,
     settle=SETTLE,
-    bugs=(*(Bug(name, source, _patched.flops(right)) for name, source, right in WRONG), SHARED),
+    bugs=(*(Bug(key, name, source, _patched.flops(right)) for key, name, source, right in WRONG), SHARED),
 )

@@ -19,10 +19,13 @@ CONVENTION = Convention(
     written_out=WRITTEN_OUT,
     settle=SETTLE,
     bugs=(
-        *(Bug(name, source, _patched.macs(right)) for name, source, right in WRONG),
+        *(Bug(key, name, source, _patched.macs(right)) for key, name, source, right in WRONG),
         SHARED,
         Bug(
-            "recurrent modules have no multiply-adds", f"{SOURCE}, _rnn_forward_hook", _patched.macs(_patched.RECURRENT)
+            "recurrent",
+            "recurrent modules have no multiply-adds",
+            f"{SOURCE}, _rnn_forward_hook",
+            _patched.macs(_patched.RECURRENT),
         ),
     ),
 )

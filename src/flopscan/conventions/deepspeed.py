@@ -39,19 +39,31 @@ THEIRS: dict[str, Pair] = {
     **dict.fromkeys(("torch::add", "torch::mul"), only(_patched.output, "torch", "method")),
     _products.ATTENTION: exactly(_products.attention),
 }
-WRONG: tuple[tuple[str, str, Pairs], ...] = (
-    ("what matmul broadcasts is lost", "_matmul_flops_compute", {"torch::matmul": exactly(_functions.product)}),
+WRONG: tuple[tuple[str, str, str, Pairs], ...] = (
     (
+        "broadcast",
+        "what matmul broadcasts is lost",
+        "_matmul_flops_compute",
+        {"torch::matmul": exactly(_functions.product)},
+    ),
+    (
+        "interpolate",
         "a size given to interpolate is the whole output",
         "_upsample_flops_compute",
         {"torch::interpolate": _patched.output},
     ),
     (
+        "same-padding",
         "an even kernel with same padding is one position short",
         "_conv_flops_compute",
         {f"torch::conv{n}d": _patched.exact_convolution for n in (1, 2, 3)},
     ),
-    ("einsum with four digits and no multiply-adds", "_einsum_flops_compute", {"torch::einsum": _patched.exact_einsum}),
+    (
+        "einsum",
+        "einsum with four digits and no multiply-adds",
+        "_einsum_flops_compute",
+        {"torch::einsum": _patched.exact_einsum},
+    ),
 )
 CONVENTION = Convention(
     name="deepspeed",
@@ -63,5 +75,5 @@ CONVENTION = Convention(
     phases=("forward",),
     written_out=WRITTEN_OUT,
     settle={HELD: without_held},
-    bugs=tuple(Bug(name, f"{SOURCE}, {where}", _patched.flops(right)) for name, where, right in WRONG),
+    bugs=tuple(Bug(key, name, f"{SOURCE}, {where}", _patched.flops(right)) for key, name, where, right in WRONG),
 )

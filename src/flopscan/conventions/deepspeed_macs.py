@@ -20,9 +20,12 @@ CONVENTION = Convention(
     written_out=WRITTEN_OUT,
     settle={HELD: without_held},
     bugs=(
-        *(Bug(name, f"{SOURCE}, {where}", _patched.macs(right)) for name, where, right in WRONG),
+        *(Bug(key, name, f"{SOURCE}, {where}", _patched.macs(right)) for key, name, where, right in WRONG),
         Bug(
-            "recurrent modules have no multiply-adds", f"{SOURCE}, _rnn_forward_hook", _patched.macs(_patched.RECURRENT)
+            "recurrent",
+            "recurrent modules have no multiply-adds",
+            f"{SOURCE}, _rnn_forward_hook",
+            _patched.macs(_patched.RECURRENT),
         ),
     ),
 )

@@ -89,7 +89,7 @@ def _right_linear(call: Call) -> int:
     return first(call).numel * call.out.shape[-1]
 
 
-FORGOTTEN = Bug("of a module that is called twice the last call counts", f"{_VIEWER}, apply_forward_hook")
+FORGOTTEN = Bug("last-call", "of a module that is called twice the last call counts", f"{_VIEWER}, apply_forward_hook")
 CONVENTION = Convention(
     name="flopth",
     unit="MAC",
@@ -101,11 +101,11 @@ CONVENTION = Convention(
     settle={FORGOTTEN.name: _last_calls},
     bugs=(
         FORGOTTEN,
-        Bug("a linear layer on three axes loses the last", f"{_HELPER}, compute_Linear_flops",
+        Bug("linear", "a linear layer on three axes loses the last", f"{_HELPER}, compute_Linear_flops",
             {"module::torch.nn.modules.linear.Linear": _right_linear}),
-        Bug("a transposed convolution counts on the output's size", f"{_HELPER}, compute_Conv2d_flops",
+        Bug("transposed", "a transposed convolution counts on the output's size", f"{_HELPER}, compute_Conv2d_flops",
             {f"module::torch.nn.modules.conv.ConvTranspose{n}d": _transposed for n in (1, 2, 3)}),
-        Bug("a layer norm is never affine", f"{_HELPER}, compute_BatchNorm2d_flops",
+        Bug("layer-norm", "a layer norm is never affine", f"{_HELPER}, compute_BatchNorm2d_flops",
             {"module::torch.nn.modules.normalization.LayerNorm":
                  lambda call: first(call).numel * (2 if has(call, "weight") else 1)}),
     ),

@@ -123,16 +123,19 @@ CONVENTION = Convention(
     phases=("forward",),
     bugs=(
         Bug(
+            key="attention",
             name="attention as one function",
             source="MzeroMiko/VMamba issue 296",
             right={_products.ATTENTION: _products.attention},
         ),
         Bug(
+            key="broadcast",
             name="what matmul broadcasts is lost",
             source="fvcore 0.1.5.post20221221, fvcore/nn/jit_handles.py, matmul_flop_jit",
             right={"torch::matmul": _functions.product, "torch::rmatmul": _rmatmul_right},
         ),
         Bug(
+            key="einsum",
             name="einsum with four digits, and half where nothing is summed",
             source="fvcore 0.1.5.post20221221, fvcore/nn/jit_handles.py, einsum_flop_jit",
             right={"torch::einsum": _spelled.macs},

@@ -206,11 +206,13 @@ CONVENTION = Convention(
     phases=("forward",),
     bugs=(
         Bug(
+            "transposed",
             "transposed convolutions by their output",
             "onnx-tool 1.0.1, onnx_tool/node.py, ConvTransposeNode",
             dict.fromkeys(_CONVOLUTIONS, _convolution_right),
         ),
         Bug(
+            "windows",
             "windows of three axes",
             "onnx-tool 1.0.1, onnx_tool/node.py, PoolBase",
             dict.fromkeys(("aten::max_pool3d_with_indices", "aten::avg_pool3d"), _window_right),

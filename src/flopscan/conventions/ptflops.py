@@ -177,24 +177,29 @@ def _batch(trace: Trace) -> int:
     return total or 1
 
 
-LOST = Bug("layers inside of a module with a hook are lost, as in timm's attention", f"{_ENGINE}, accumulate_flops")
-SHARED = Bug("a module under two parents counts for both", f"{_ENGINE}, accumulate_flops")
-DIVIDED = Bug("modules are divided by the batch, functions are not", f"{_ENGINE}, compute_average_flops_cost")
+LOST = Bug(
+    "lost", "layers inside of a module with a hook are lost, as in timm's attention", f"{_ENGINE}, accumulate_flops"
+)
+SHARED = Bug("shared", "a module under two parents counts for both", f"{_ENGINE}, accumulate_flops")
+DIVIDED = Bug("batch", "modules are divided by the batch, functions are not", f"{_ENGINE}, compute_average_flops_cost")
 BUGS = (
     LOST,
     SHARED,
     DIVIDED,
     Bug(
+        "twice",
         "an activation or pool counts as a module and again as the function in it",
         "sovrasov/flops-counter.pytorch issue 139",
         each(f"{_ACTIVATIONS} {_MODULE_POOLS} Upsample", nothing),
     ),
     Bug(
+        "broadcast",
         "what matmul broadcasts is lost",
         f"{_OPS}, _matmul_tensor_flops_hook",
         {"torch::matmul": _only(_functions.product, "torch", "method")},
     ),
     Bug(
+        "unseen",
         "@, einsum and attention are not seen",
         "sovrasov/flops-counter.pytorch issues 77 and 101",
         {
@@ -204,11 +209,13 @@ BUGS = (
         },
     ),
     Bug(
+        "elementwise",
         "add and mul broadcast from the left",
         f"{_OPS}, _elementwise_tensor_flops_hook",
         {f"torch::{name}": _only(lambda call: call.out.numel, "torch", "method") for name in ("add", "mul")},
     ),
     Bug(
+        "layer-norm",
         "a layer norm is never affine",
         f"{_OPS}, bn_flops_counter_hook",
         {module("LayerNorm"): lambda call: first(call).numel * (2 if has(call, "weight") else 1)},

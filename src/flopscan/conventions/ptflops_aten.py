@@ -59,6 +59,7 @@ CONVENTION = Convention(
     phases=("forward",),
     bugs=(
         Bug(
+            key="attention",
             name="attention as one kernel",
             source="ptflops 0.7.5, ptflops/aten_ops.py: it lists no attention",
             right={_products.ATTENTION: _products.attention},

@@ -92,7 +92,9 @@ def _squared(trace: Trace, counts: list[int]) -> list[int]:
     return [count * met[record.module] ** 2 for record, count in zip(trace.records, counts, strict=True)]
 
 
-SHARED = Bug("a module under two parents counts four times", "thop 0.1.1, thop/profile.py, add_hooks and dfs_count")
+SHARED = Bug(
+    "shared", "a module under two parents counts four times", "thop 0.1.1, thop/profile.py, add_hooks and dfs_count"
+)
 CONVENTION = Convention(
     name="thop",
     unit="MAC",
@@ -104,11 +106,13 @@ CONVENTION = Convention(
     settle={SHARED.name: _squared},
     bugs=(
         Bug(
+            "transposed",
             "a transposed convolution counts on the output's size",
             f"{_SOURCE}, count_convNd",
             each(_TRANSPOSED, _transposed),
         ),
         Bug(
+            "unseen",
             "attention and products outside of modules are not seen",
             "Lyken17/pytorch-OpCounter issues 174, 197 and 213",
             PRODUCTS,

@@ -81,6 +81,7 @@ KERNELS = {
     if name != _products.ATTENTION
 }
 GROUPS = Bug(
+    key="groups",
     name="groups in the gradient of a convolution's weight",
     source="https://github.com/pytorch/pytorch/pull/183405",
     right=_products.scaled(2, {"aten::convolution_backward": _convolution_backward_right}),

@@ -38,6 +38,7 @@ def _attention_backward(call: Call) -> int:
 _later = torch.CONVENTION
 _ATTENTION = (_products.ATTENTION, _products.ATTENTION_BACKWARD)
 CPU = Bug(
+    key="cpu",
     name="attention on a CPU",
     source="https://github.com/pytorch/pytorch/issues/195460",
     right={name: _later.handles[name] for name in _ATTENTION},

@@ -187,8 +187,9 @@ CONVENTION = Convention(
     fallback=_written,
     phases=("forward",),
     bugs=(
-        Bug("sums over kept axes", "torch_flops 0.4.1, MethodFLOPs_sum", {"aten::sum": _sum_right}),
+        Bug("sum", "sums over kept axes", "torch_flops 0.4.1, MethodFLOPs_sum", {"aten::sum": _sum_right}),
         Bug(
+            "windows",
             "windows given by one number",
             "torch_flops 0.4.1, ModuleFLOPs_AvgPoolNd and ModuleFLOPs_MaxPoolNd",
             {f"module::torch.nn.modules.pooling.{name}": handle for name, handle in _pools(_axes).items()},

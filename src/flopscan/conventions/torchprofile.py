@@ -139,11 +139,13 @@ CONVENTION = Convention(
     phases=("forward",),
     bugs=(
         Bug(
+            key="transposed",
             name="transposed convolutions by their output",
             source="torchprofile 0.1.0, torchprofile/handlers.py, _convolution",
             right=dict.fromkeys(_TRANSPOSED, _transposed_right),
         ),
         Bug(
+            key="mm",
             name="torch.mm is not known",
             source="torchprofile 0.1.0, torchprofile/handlers.py, HANDLER_MAP",
             right={"torch::mm": lambda call: int(call["input"].numel * call["other"].shape[-1])},

@@ -2,7 +2,8 @@
 
 Facts of each formula from test/common_extended_utils.py of pytorch/vision (BSD-3), which wrote them down in GMACs with
 three decimals. It ran where attention was still made of products, so attention counts. Only forward runs are written
-down; the gradient formulas that stand there were never used for a weight.
+down; the gradient formulas that stand there were never used for a weight. What a detector counts depends on how many
+boxes it chooses, which is not written down: `make test-zoo` says how many there were.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ def _kernel(handle: Handle) -> Handle:
 
 CONVENTION = Convention(
     name="torchvision",
-    version="0.28.0",
+    version="0.29.1",
     unit="MAC",
     summary="MACs of products, convolutions and attention, no biases; forward only; `_ops` of a weight is this in G",
-    source="torchvision 0.28, test/common_extended_utils.py and the weights' meta",
+    source="torchvision 0.29.1, test/common_extended_utils.py and the weights' meta",
     handles={
         **{name: _kernel(handle) for name, handle in dispatcher.CONVENTION.handles.items()},
         **_products.MACS,

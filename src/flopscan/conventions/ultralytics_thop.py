@@ -175,11 +175,13 @@ CONVENTION = Convention(
     settle={"functions do not count inside of a module that has a rule": _outside_of_rules},
     bugs=(
         Bug(
+            "mm",
             "mm, addmm and baddbmm are not seen",
             "observed: torch.mm of (3, 4) and (4, 5) gives 0",
             {name: PRODUCTS[name] for name in ("torch::mm", "torch::addmm", "torch::baddbmm")},
         ),
         Bug(
+            "einsum",
             "an einsum of three operands is not seen",
             "observed: torch.einsum('ij,jk,kl->il') gives 0",
             {"torch::einsum": lambda call: einsum_of_two(call) or PRODUCTS["torch::einsum"](call)},

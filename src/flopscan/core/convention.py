@@ -22,10 +22,12 @@ _TORCHS_OWN = ("aten::", "prims::", "prim::")
 class Bug:
     """A known mistake of a peer that its convention reproduces: its name, where it is told, and what would be right.
 
-    ``right`` holds the handles that take the place of the wrong ones, as the peer would count without the mistake; a
-    step of ``settle`` with the name of the mistake is left out.
+    ``key`` is a word for it, as in ``torch~groups``: the convention without it. ``right`` holds the handles that take
+    the place of the wrong ones, as the peer would count without the mistake; a step of ``settle`` with the name of the
+    mistake is left out.
     """
 
+    key: str
     name: str
     source: str
     right: Mapping[str, Handle] = field(default_factory=dict)
@@ -41,8 +43,8 @@ class Convention:
     no handle counts zero: that is what the peer does, and `uncounted` still lists what our rules do not know.
     ``phases`` are those that it sees at all; empty means every one. ``scan`` is its formula of a selective scan, in
     axis letters, ``ssd`` of Mamba-2's: a report with a scan in it shows the conventions that have one side by side.
-    ``bugs`` are the known mistakes among the handles, and ``version`` the version of the peer that the handles are
-    those of.
+    ``bugs`` are the known mistakes among the handles, ``mended`` the keys of those that ``original`` has and this one
+    has not, and ``version`` is the version of the peer that the handles are those of.
 
     Where names are not enough (every leaf module, any class of a package), ``fallback`` gives the handle of a function
     or module that has none, or None. A formula of a whole model, in parameters and tokens, is ``whole``: what each
@@ -68,16 +70,32 @@ class Convention:
     whole: Callable[[Ledger], Sequence[int]] | None = None
     settle: Mapping[str, Settle] = field(default_factory=dict)
     written_out: Mapping[str, WrittenOut] = field(default_factory=dict)
+    mended: tuple[str, ...] = ()
+    original: Convention | None = None
 
-    def without(self, *names: str) -> Convention:
-        """This convention with the bugs called ``names`` mended (all of them for none). Raises KeyError for another."""
-        known = {bug.name: bug for bug in self.bugs}
-        handles, mended = dict(self.handles), names or tuple(known)
-        for name in mended:
-            handles.update(known[name].right)
-        settle = {name: step for name, step in self.settle.items() if name not in mended}
-        bugs = tuple(b for b in self.bugs if b.name not in mended)
-        return replace(self, handles=handles, settle=settle, bugs=bugs)
+    def without(self, *mistakes: str) -> Convention:
+        """This convention with mistakes mended, by their keys or names (all of them for none): ``torch~groups``.
+
+        Raises KeyError for another.
+        """
+        if self.original is not None:
+            return self.original.without(*self.mended, *(mistakes or (bug.key for bug in self.bugs)))
+        known = {word: bug for bug in self.bugs for word in (bug.key, bug.name)}
+        chosen = {known[word].key for word in mistakes} if mistakes else {bug.key for bug in self.bugs}
+        mended = [bug for bug in self.bugs if bug.key in chosen]  # in this order, whatever order they are named in
+        handles = dict(self.handles)
+        for bug in mended:
+            handles.update(bug.right)
+        names, keys = {bug.name for bug in mended}, tuple(bug.key for bug in mended)
+        return replace(
+            self,
+            name="~".join([self.name, *keys]),
+            handles=handles,
+            settle={name: step for name, step in self.settle.items() if name not in names},
+            bugs=tuple(bug for bug in self.bugs if bug.key not in chosen),
+            mended=keys,
+            original=self,
+        )
 
     def takes(self, call: Call) -> bool:
         """Whether what is inside of ``call`` is not looked at."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 
 from flopscan.core.ledger import Ledger
 from flopscan.core.trace import Call, Record
@@ -15,6 +14,7 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
     (r"causal_conv1d", "convolution"),
     (r"[mM]ulti_?[hH]ead_?[aA]ttention", "multi-head attention"),
     (r"[aA]ttention", "attention products"),
+    (r"^Conv1D$", "linear"),  # transformers calls a linear layer so
     (r"conv|Conv", "convolution"),
     (r"bilinear(?!2d)|Bilinear(?!2d)", "bilinear layer"),
     (r"::linear$|^Linear$|NonDynamicallyQuantizableLinear", "linear"),
@@ -30,6 +30,7 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
     (r"dropout|Dropout", "dropout"),
     (r"lstm|LSTM|gru|GRU|rnn|RNN", "recurrent layers"),
     (r"einsum", "einsum"),
+    (r"_grouped_mm", "grouped matrix products"),
     (r"aten::(addmm|_addmm|mm|bmm|baddbmm|mv|addmv|dot|vdot)\b|torch::(matmul|rmatmul|mm|bmm|addmm|baddbmm|mv)",
      "matrix products"),
     (r"relu|elu|silu|gelu|mish|sigmoid|tanh|swish|softplus|threshold|glu|[rR]e[lL][uU]|ELU|SiLU|GELU|Sigmoid|Tanh"
@@ -66,15 +67,15 @@ def family_of(call: Call) -> str:
 
 
 class Families:
-    """The family and the place of each record of a ledger, where some frames are known whole."""
+    """The family and the place of each record of a ledger, where ``frames`` are taken whole."""
 
-    def __init__(self, ledger: Ledger, known: Mapping[int, bool]) -> None:
+    def __init__(self, ledger: Ledger, frames: frozenset[int]) -> None:
         self._trace = ledger.trace
-        self._known = known
+        self._known = frames
         self._frames = {(frame.call, frame.parent): i for i, frame in enumerate(ledger.trace.frames)}
 
     def place(self, record: Record) -> tuple[str, int]:
-        """The family, and the outermost frame that is known (-1 for none).
+        """The family, and the outermost frame that is taken whole (-1 for none).
 
         The family is that frame's; else that of the nearest function around that says more; else the record's own.
         """
@@ -82,7 +83,7 @@ class Families:
         frame = record.inside
         while frame >= 0:
             name = self._trace.calls[self._trace.frames[frame].call].op
-            if self._known.get(frame):
+            if frame in self._known:
                 outermost = frame
             if not nearest and name.startswith("torch::"):
                 nearest = name
@@ -94,7 +95,11 @@ class Families:
             return family(nearest), -1
         return family_of(own), -1
 
+    def is_frame(self, record: Record, frame: int) -> bool:
+        """Whether the record is the call that ``frame`` is made of."""
+        return record.envelope and self._frames.get((record.call, record.inside), -1) == frame
+
     def _envelope(self, record: Record) -> int:
-        """The frame that the record is itself, if it is known; -1 elsewhere."""
+        """The frame that the record is itself, if it is taken whole; -1 elsewhere."""
         index = self._frames.get((record.call, record.inside), -1) if record.envelope else -1
-        return index if self._known.get(index) else -1
+        return index if index in self._known else -1

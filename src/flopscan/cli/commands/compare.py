@@ -93,7 +93,7 @@ def _counted(target: str, **how: Any) -> Ledger:
 def _tools(target: str, names: str, *, timeout: float, form: str, width: int | None, color: str, inputs: Any,
            arguments: Any, run: bool, **others: Any) -> int:  # fmt: skip
     """Print what the tools say; 1 where one leaves a residual."""
-    from flopscan.compat import tools
+    from flopscan.peers import tools
     from flopscan.report import answers, saved
 
     wrong = sorted(f"--{name}" for name, value in others.items() if value)
@@ -104,7 +104,7 @@ def _tools(target: str, names: str, *, timeout: float, form: str, width: int | N
         raise UsageError(f"--tools run a model, and {target} is what was saved of one; give a target")
     chosen = tools.find(names)
     with progress("loading torch", plain=False):
-        from flopscan.compat import beside
+        from flopscan.peers import beside
 
     with progress(f"counting {target}"), redirect_stdout(sys.stderr):
         subject = beside.subject(target, inputs, arguments, run=run)

@@ -15,6 +15,7 @@ _EXAMPLES = """
 Examples:
   flopscan explain vmamba_tiny --between vmamba,dispatcher
   flopscan explain hf:gpt2 --between fvcore,flops --format json
+  flopscan explain timm:resnet50 --between ptflops,ptflops~all   # its known mistakes alone
 
 \b
 The steps sum exactly: the first total, plus every step, is the second total.
@@ -28,13 +29,17 @@ The steps sum exactly: the first total, plus every step, is the second total.
 )  # fmt: skip
 @capturing.options
 @click.option("--between", required=True, metavar="A,B", help="Two conventions; see flopscan conventions.")
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="What to print.")
+@presenting.form
+@presenting.width
+@presenting.color
 @settings.debug
 def command(
-    target: str, inputs: Any, arguments: Any, backward: bool, train: bool, run: bool, between: str, form: str
-) -> None:
+    target: str, inputs: Any, arguments: Any, backward: bool, train: bool, run: bool, between: str, form: str,
+    width: int | None, color: str,
+) -> None:  # fmt: skip
     """Capture, price, explain."""
     from flopscan import analysis, conventions
+    from flopscan.report import explain_text
     from flopscan.report.explain import explain
 
     names = [name.strip() for name in between.split(",")]
@@ -43,4 +48,7 @@ def command(
     for name in names:
         conventions.get(name)
     found = explain(analysis.price(capturing.capture(target, inputs, arguments, backward, train, run, False)), *names)
-    presenting.show(json.dumps(found.to_dict(), indent=1) if form == "json" else str(found))
+    if form == "json":
+        presenting.show(json.dumps(found.to_dict(), indent=1, ensure_ascii=False))
+    else:
+        presenting.show(explain_text.render(found, width=width, color=presenting.coloured(color)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 from pathlib import Path
@@ -15,11 +16,11 @@ def defined() -> torch.library.Library | None:
     found = importlib.util.find_spec("torchvision")
     if found is None or found.origin is None:
         return None
-    try:
-        torch.ops.load_library(str(Path(found.origin).with_name("_C.so")))
-        return None
-    except OSError:
-        library = torch.library.Library("torchvision", "FRAGMENT")  # its schemas go with it: the cache keeps it
-        for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        return library
+    for path in sorted(Path(found.origin).parent.glob("_C*.so")):  # _C_stable of later versions
+        with contextlib.suppress(OSError):
+            torch.ops.load_library(str(path))
+            return None
+    library = torch.library.Library("torchvision", "FRAGMENT")  # its schemas go with it: the cache keeps it
+    for name in ("nms", "qnms"):
+        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    return library

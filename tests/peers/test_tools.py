@@ -17,9 +17,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import flopscan
 from flopscan import conventions
-from flopscan.compat import asking, beside, tools
-from flopscan.compat.tools import Tool, ToolError
 from flopscan.errors import UsageError
+from flopscan.peers import asking, beside, tools
+from flopscan.peers.tools import Tool, ToolError
 from flopscan.report.answers import Answer
 
 

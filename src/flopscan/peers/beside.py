@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flopscan import analysis, conventions, rules
-from flopscan.compat import asking, tools
-from flopscan.compat.tools import Given, Tool
 from flopscan.errors import FlopscanError, UsageError
+from flopscan.peers import asking, tools
+from flopscan.peers.tools import Given, Tool
 from flopscan.report import report as reports
 from flopscan.report.answers import ABSENT, SAID, Answer
 from flopscan.report.report import Report

@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from flopscan import rules
-from flopscan.compat import tools
-from flopscan.compat.tools import Tool, ToolError
+from flopscan.peers import tools
+from flopscan.peers.tools import Tool, ToolError
 
 SECONDS = 60.0
 _LONGEST = 240
 _CHILD = (
     "import json, sys; order = json.load(sys.stdin); sys.path[:] = order['path'];"
-    " from flopscan.compat import asking; asking.answer(order)"
+    " from flopscan.peers import asking; asking.answer(order)"
 )
 
 

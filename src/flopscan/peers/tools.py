@@ -162,6 +162,14 @@ def _flopth(model: Any, args: Args, kwargs: Kwargs) -> Sequence[float]:
     return [flopth(model, inputs=args, bare_number=True)[0]]
 
 
+def _torchscan(model: Any, args: Args, kwargs: Kwargs) -> Sequence[float]:
+    """The sum of what it says of modules by its own formulas."""
+    from torchscan import crawl_module
+
+    layers = crawl_module(model, args=args, kwargs=kwargs)["layers"]
+    return [sum(layer["metrics"].get("module_flops", {}).get("known_value") or 0 for layer in layers)]
+
+
 TOOLS = (
     Tool("torch", "torch", ("torch",), _torch, as_given),
     Tool("fvcore", "fvcore", ("fvcore",), _fvcore, by_place),
@@ -175,6 +183,7 @@ TOOLS = (
     Tool("torchinfo", "torchinfo", ("torchinfo",), _torchinfo, by_place),
     Tool("torch-flops", "torch-flops", ("torch-flops",), _torch_flops, by_place),
     Tool("flopth", "flopth", ("flopth",), _flopth, by_place),
+    Tool("torchscan", "torchscan", ("torchscan",), _torchscan, as_given),
 )
 
 
