@@ -23,8 +23,8 @@ BLOCK = 8192  # states of a position that are worked on at once
 
 
 def kept_every(n: int) -> int:
-    """After how many positions a state is kept: what is kept then has at most a quarter of the size of u."""
-    return TILE * max(1, -(-4 * n // TILE))
+    """After how many positions a state is kept: what is kept has at most the size of u."""
+    return min(256, TILE * (-(-n // 16)))
 
 
 def saved_shape(b: int, d: int, l: int, n: int) -> tuple[int, ...]:

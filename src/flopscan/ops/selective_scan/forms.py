@@ -101,9 +101,7 @@ def backward(
     grads = list(form.backward(grad, grad_last_state, u, delta, A, *_same_groups(B, C), *rest, **options))
     for i, matrix in ((3, B), (4, C)):
         if matrix.dim() == 3:
-            grads[i] = (
-                grads[i].sum(1, dtype=torch.float32).to(matrix.dtype) if grads[i].shape[1] > 1 else grads[i][:, 0]
-            )
+            grads[i] = grads[i].sum(1, dtype=matrix.dtype)
     return tuple(grads)
 
 
