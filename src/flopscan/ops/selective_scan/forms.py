@@ -19,6 +19,7 @@ import contextlib
 import functools
 import importlib
 import importlib.util
+import warnings
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
@@ -28,6 +29,7 @@ from torch import Tensor
 from flopscan.ops.selective_scan import chunked
 
 FORMS = {"cpu": ("cpu",), "cuda": ("cuda", "triton"), "xpu": ("triton",)}  # by device, the fastest first
+NEEDS = {"cpu": "numba", "triton": "triton"}  # packages that need not be installed
 _asked: str | None = None
 
 
@@ -47,15 +49,19 @@ def use(name: str) -> Iterator[None]:
 @functools.cache
 def find(name: str) -> ModuleType | None:
     """The form ``name``, None where it, or the package that it needs, is not there."""
-    module = f"{__package__}.{name}"
+    module, package = f"{__package__}.{name}", NEEDS.get(name)
     if importlib.util.find_spec(module) is None:
         return None
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:  # an optional package; an error in a form itself is not hidden
-        if error.name is not None and error.name.partition(".")[0] != "flopscan":
+    if package is not None:
+        if importlib.util.find_spec(package) is None:
             return None
-        raise
+        try:
+            importlib.import_module(package)
+        except Exception as error:
+            text = f"selective_scan does without its form '{name}': {package} is installed and cannot be imported ({error})"
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
+            return None
+    return importlib.import_module(module)
 
 
 def choose(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> ModuleType:

@@ -7,6 +7,7 @@ initial_state in this order; that of an operand that is absent is of shape (0,).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,13 +24,13 @@ _OPERANDS = (
 _GRADIENTS = 9
 
 # kept alive by this name: the operators go when their library does
-_library = torch.library.Library("flopscan", "FRAGMENT")
-_library.define(
+library = torch.library.Library("flopscan", "FRAGMENT")
+library.define(
     f"selective_scan({_OPERANDS}, *, bool return_last_state=False, bool keep=False, ScalarType? dtype=None)"
     " -> (Tensor, Tensor, Tensor)",
     tags=[torch.Tag.pt2_compliant_tag],
 )
-_library.define(
+library.define(
     f"selective_scan_backward(Tensor grad, {_OPERANDS}, Tensor? grad_last_state=None, Tensor? saved=None)"
     f" -> ({', '.join(['Tensor'] * _GRADIENTS)})",
     tags=[torch.Tag.pt2_compliant_tag],
@@ -98,7 +99,8 @@ def _compute(
         delta_softplus=delta_softplus, keep=keep, out_dtype=dtype or u.dtype,
     )  # fmt: skip
     empty = last_state.new_empty
-    return out.contiguous(), last_state.contiguous() if return_last_state else empty(0), saved if keep else empty(0)
+    kept = saved.flatten() if keep else empty(0)
+    return out.contiguous(), last_state.contiguous() if return_last_state else empty(0), kept
 
 
 def _shape(
@@ -123,7 +125,8 @@ def _shape(
     return (
         u.new_empty((b, d, l), dtype=dtype or u.dtype),
         u.new_empty((b, d, n) if return_last_state else (0,), dtype=state),
-        u.new_empty(forms.saved_shape(u, delta, A, B, C) if keep else (0,), dtype=state),
+        # in one axis: of more, torch.export would ask which of them are of size 1
+        u.new_empty(math.prod(forms.saved_shape(u, delta, A, B, C)) if keep else 0, dtype=state),
     )
 
 
@@ -145,8 +148,10 @@ def _compute_backward(
     """The nine gradients, by the form for the device; without ``saved`` the forward runs again."""
     check(u, delta, A, B, C, D, z, delta_bias, initial_state)
     operands = (u, delta, A, B, C, D, z, delta_bias, initial_state)
-    if saved is None or saved.dim() == 1:
+    if saved is None or not saved.numel():
         _, _, saved = forms.forward(*operands, delta_softplus=delta_softplus, keep=True, out_dtype=u.dtype)
+    else:
+        saved = saved.view(forms.saved_shape(u, delta, A, B, C))
     grads = forms.backward(
         grad, grad_last_state, *operands, saved,
         delta_softplus=delta_softplus, deterministic=torch.are_deterministic_algorithms_enabled(),
@@ -174,10 +179,10 @@ def _shape_backward(
     return tuple(grad.new_empty(0) if each is None else each.new_empty(each.shape) for each in operands)
 
 
-_library.impl("selective_scan", _compute, "CompositeExplicitAutograd")
-_library.impl("selective_scan", _shape, "Meta")
-_library.impl("selective_scan_backward", _compute_backward, "CompositeExplicitAutograd")
-_library.impl("selective_scan_backward", _shape_backward, "Meta")
+library.impl("selective_scan", _compute, "CompositeExplicitAutograd")
+library.impl("selective_scan", _shape, "Meta")
+library.impl("selective_scan_backward", _compute_backward, "CompositeExplicitAutograd")
+library.impl("selective_scan_backward", _shape_backward, "Meta")
 
 
 def _save(ctx: Any, inputs: Sequence[Any], keyword_only_inputs: Any, output: Sequence[Tensor]) -> None:
@@ -209,5 +214,5 @@ def _refuse_second(ctx: Any, *grads: Tensor) -> None:
     raise NotImplementedError("selective_scan can be differentiated once: its gradient has no gradient")
 
 
-torch.library.register_autograd("flopscan::selective_scan", _differentiate, setup_context=_save, lib=_library)
-torch.library.register_autograd("flopscan::selective_scan_backward", _refuse_second, lib=_library)
+torch.library.register_autograd("flopscan::selective_scan", _differentiate, setup_context=_save, lib=library)
+torch.library.register_autograd("flopscan::selective_scan_backward", _refuse_second, lib=library)
