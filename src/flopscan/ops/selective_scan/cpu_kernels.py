@@ -183,7 +183,9 @@ def _advance(states: Any, A: Any, n: Any, B: Any, B_n: Any, B_l: Any, delta: Any
         a = mul(load(A, j * LANES), splat(np.float32(1.4426950408889634)))
         h = load(states, j * LANES)
         for t in range(steps):
-            h = fma(exp2(mul(load(delta, t * LANES), a)), h, mul(load(drive, t * LANES), splat(get(B, j * B_n + t * B_l))))
+            h = fma(
+                exp2(mul(load(delta, t * LANES), a)), h, mul(load(drive, t * LANES), splat(get(B, j * B_n + t * B_l)))
+            )
         store(states, j * LANES, h)
 
 
@@ -381,9 +383,7 @@ def _block_backward(
         _operands_tile(s, r, b, channel, lanes, within, t, TILE, delta, slope, u, drive, z, grad, dy)
         for j in range(s.n):
             store(starts, (i * s.n + j) * LANES, load(starts, ((i - 1) * s.n + j) * LANES))
-        _advance(
-            starts + i * s.n * one, A, s.n, B + BYTES * t * s.B_l, s.B_n, s.B_l, delta, drive, TILE
-        )
+        _advance(starts + i * s.n * one, A, s.n, B + BYTES * t * s.B_l, s.B_n, s.B_l, delta, drive, TILE)
     for back in range(tiles):
         i = tiles - 1 - back
         t = t0 + i * TILE

@@ -94,10 +94,10 @@ def _compute(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The three results, by the form for the device."""
     check(u, delta, A, B, C, D, z, delta_bias, initial_state, dtype)
+    operands = (u, delta, A, B, C, D, z, delta_bias, initial_state)
     out, last_state, saved = forms.forward(
-        u, delta, A, B, C, D, z, delta_bias, initial_state,
-        delta_softplus=delta_softplus, keep=keep, out_dtype=dtype or u.dtype,
-    )  # fmt: skip
+        operands, delta_softplus=delta_softplus, keep=keep, out_dtype=dtype or u.dtype
+    )
     empty = last_state.new_empty
     kept = saved.flatten() if keep else empty(0)
     return out.contiguous(), last_state.contiguous() if return_last_state else empty(0), kept
@@ -126,7 +126,10 @@ def _shape(
         u.new_empty((b, d, l), dtype=dtype or u.dtype),
         u.new_empty((b, d, n) if return_last_state else (0,), dtype=state),
         # in one axis: of more, torch.export would ask which of them are of size 1
-        u.new_empty(math.prod(forms.saved_shape(u, delta, A, B, C)) if keep else 0, dtype=state),
+        u.new_empty(
+            math.prod(forms.saved_shape((u, delta, A, B, C, D, z, delta_bias, initial_state))) if keep else 0,
+            dtype=state,
+        ),
     )
 
 
@@ -149,11 +152,11 @@ def _compute_backward(
     check(u, delta, A, B, C, D, z, delta_bias, initial_state)
     operands = (u, delta, A, B, C, D, z, delta_bias, initial_state)
     if saved is None or not saved.numel():
-        _, _, saved = forms.forward(*operands, delta_softplus=delta_softplus, keep=True, out_dtype=u.dtype)
+        _, _, saved = forms.forward(operands, delta_softplus=delta_softplus, keep=True, out_dtype=u.dtype)
     else:
-        saved = saved.view(forms.saved_shape(u, delta, A, B, C))
+        saved = saved.view(forms.saved_shape(operands))
     grads = forms.backward(
-        grad, grad_last_state, *operands, saved,
+        grad, grad_last_state, operands, saved,
         delta_softplus=delta_softplus, deterministic=torch.are_deterministic_algorithms_enabled(),
     )  # fmt: skip
     return tuple(grad.new_empty(0) if each is None else each.contiguous() for each in grads)
