@@ -66,7 +66,6 @@ class Case:
             "C": matrix(self.C),
             "D": random(self.d).to(own),
             "z": stream(),
-            # without softplus a negative step would make states grow
             "delta_bias": 0.1 * (random(self.d) if self.softplus else random(self.d).abs()).to(own),
             "initial_state": random(self.b, self.d, self.n, dtype=state),
         }

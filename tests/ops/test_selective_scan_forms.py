@@ -76,7 +76,10 @@ def test_groups_and_channels(form: str, d: int, g: int, strided: bool) -> None:
 
 @pytest.mark.parametrize(
     ("step", "decay", "softplus"),
-    [(25.0, 1.0, True), (20.0, 0.01, True), (-25.0, 1.0, True), (-60.0, 1.0, True), (-2.0, 1e4, True), (3.0, 1e-4, False)],
+    [
+        (25.0, 1.0, True), (20.0, 0.01, True), (-25.0, 1.0, True), (-60.0, 1.0, True), (-2.0, 1e4, True),
+        (3.0, 1e-4, False),
+    ],
     ids=["large steps", "around 20", "small steps", "next to none", "fast decay", "slow decay"],
 )  # fmt: skip
 def test_extremes(form: str, step: float, decay: float, softplus: bool) -> None:

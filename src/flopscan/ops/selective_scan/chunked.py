@@ -79,7 +79,7 @@ def forward(
             if keep and first % every == 0:
                 _kept(saved, first // every, scan)[block] = h
             tile = slice(first, min(first + TILE, l))
-            decay, states = _run(part, h, tile)
+            _, states = _run(part, h, tile)
             h = states[-1]
             y[block][..., tile] = _read(part.C, states, tile).permute(1, 2, 3, 0)
         state[block] = h

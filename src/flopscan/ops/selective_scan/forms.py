@@ -60,7 +60,7 @@ def find(name: str) -> ModuleType | None:
         try:
             importlib.import_module(package)
         except Exception as error:
-            text = f"selective_scan does without its form '{name}': {package} is installed and cannot be imported ({error})"
+            text = f"the form '{name}' of selective_scan is left out: {package} cannot be imported ({error})"
             warnings.warn(text, RuntimeWarning, stacklevel=2)
             return None
     return importlib.import_module(module)

@@ -5,6 +5,7 @@ Numba's own thread pools are not used: one aborts the process when two threads c
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +24,7 @@ def spread(work: Callable[[int, int], None], tasks: int, least: int = 1) -> None
         return
     pieces = min(3 * threads, max(1, tasks // least))  # more than threads: one may be slower than the others
     bounds = [tasks * i // pieces for i in range(pieces + 1)]
-    following = iter(zip(bounds, bounds[1:], strict=False))
+    following = iter(list(itertools.pairwise(bounds)))  # taking from a list's is one step for all threads
 
     def run() -> None:
         for first, last in following:
