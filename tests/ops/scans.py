@@ -73,7 +73,7 @@ class Case:
 
 
 def distance(x: Tensor, exact: Tensor) -> float:
-    """How far ``x`` is from ``exact``, as a part of it; of what is next to nothing, as a part of the smallest normal."""
+    """The norm of the difference as a part of that of ``exact``."""
     x, exact = x.detach(), exact.detach()
     error = (x.to(exact.dtype) - exact).norm()
     return float(error / exact.norm().clamp(min=1e-30))
