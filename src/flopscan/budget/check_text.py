@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 from collections.abc import Sequence
 
@@ -53,7 +52,7 @@ def _body(outcome: Outcome, path: str, width: int, depth: int | None) -> list[Li
     style = _STYLES[outcome.status]
     lines = wrap(f"{outcome.name} {_TITLES[outcome.status]}{_inputs(outcome)}", width, style=f"bold {style}")
     if outcome.error:
-        return lines + wrap(f"  {outcome.error}", width, indent="  ", style=style)
+        return lines + wrap(f"  {' '.join(outcome.error.split())}", width, indent="  ", style=style)
     lines += _totals(outcome, width)
     texts = [findings.broken(held) for held in outcome.broken]
     texts += [findings.uncounted(op, *counts) for op, counts in (outcome.newly_uncounted or {}).items()]
@@ -66,7 +65,7 @@ def _body(outcome: Outcome, path: str, width: int, depth: int | None) -> list[Li
 
 
 def _inputs(outcome: Outcome) -> str:
-    return f", on {', '.join(outcome.entry.inputs)}" if outcome.entry.inputs else ""
+    return f", on {', '.join(outcome.entry.inputs)}" if outcome.entry.inputs and not outcome.error else ""
 
 
 def _totals(outcome: Outcome, width: int) -> list[Line]:
@@ -159,9 +158,8 @@ def _advice(outcome: Outcome, path: str, width: int) -> list[Line]:
     if changed:
         texts.append(f"other versions than when it was locked: {', '.join(changed)}")
     if outcome.grown.measures or outcome.shrunk.measures or outcome.newly_uncounted:
-        command = ["flopscan", "lock", "--update", outcome.name]
-        command += [] if path == "flops.lock" else ["--lock", path]
-        texts.append(f"{'if this is meant' if not outcome.ok else 'to keep it so'}: {shlex.join(command)}")
+        wish = "to keep it so" if outcome.ok else "if this is meant"
+        texts.append(f"{wish}: {findings.accepting(outcome, path)}")
     lines: list[Line] = [[("", "")]] if texts else []
     for text in texts:
         lines += wrap(text, width, indent="  ", style="dim")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -104,6 +105,12 @@ def _moved(outcome: Outcome, key: str) -> str:
     if a == b:
         return f"{measures.label(key)} moved between modules, {exact(a)} in all"
     return f"{measures.label(key)} {exact(a)} -> {exact(b)} ({part(a, b)})"
+
+
+def accepting(outcome: Outcome, path: str) -> str:
+    """The command that locks what ``outcome`` has now in the lock in ``path``."""
+    words = ["flopscan", "lock", "--update", outcome.name]
+    return shlex.join(words if path == lockfile.NAME else [*words, "--lock", path])
 
 
 def broken(held: Held) -> str:

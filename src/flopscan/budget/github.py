@@ -55,13 +55,13 @@ def summary(outcomes: Sequence[Outcome], path: str) -> str:
     for outcome in outcomes:
         lines += _rows(outcome)
     for outcome in outcomes:
-        lines += _details(outcome)
+        lines += _details(outcome, path)
     return "\n".join([*lines, ""])
 
 
 def _rows(outcome: Outcome) -> list[str]:
     sign = "✅" if outcome.ok else "❌"
-    name = _code(outcome.name)
+    name = _code_cell(outcome.name)
     if outcome.error:
         return [f"| {name} | {sign} | {_cell(outcome.error)} | | | |"]
     rows = []
@@ -74,7 +74,7 @@ def _rows(outcome: Outcome) -> list[str]:
     return rows
 
 
-def _details(outcome: Outcome) -> list[str]:
+def _details(outcome: Outcome, path: str) -> list[str]:
     """What is wrong with a target beside its totals, and where it comes from."""
     items = [told.broken(held) for held in outcome.broken]
     items += [told.uncounted(op, *counts) for op, counts in (outcome.newly_uncounted or {}).items()]
@@ -89,7 +89,7 @@ def _details(outcome: Outcome) -> list[str]:
     if lines:
         text += ["", "Where it comes from:", *(f"* {line}" for line in lines)]
     if outcome.grown.measures:
-        text += ["", f"If this is meant: `flopscan lock --update {outcome.name}`"]
+        text += ["", f"If this is meant: {_code(told.accepting(outcome, path))}"]
     return text
 
 
@@ -101,14 +101,19 @@ def _modules(outcome: Outcome) -> list[str]:
     rows = ["", f"| {measures.label(key)} by module | locked | now | change |", "|---|---:|---:|---:|"]
     for level, node in compare_tree.visible(compare_tree.tree(outcome.total, outcome.grown.modules), None)[0]:
         a, b = (amount * node.times for amount in told.amounts(node.change, key))
-        name = f"{'&emsp;' * level}{_code(node.label or '(model)')} {_cell(compare_tree.remark(node))}".rstrip()
+        name = f"{'&emsp;' * level}{_code_cell(node.label or '(model)')} {_cell(compare_tree.remark(node))}".rstrip()
         rows.append(f"| {name} | {exact(a)} | {exact(b)} | {told.part(a, b) if a != b else '='} |")
     return rows
 
 
 def _code(text: str) -> str:
-    """``text`` as code inside of a table; what is code needs no escapes but for its own sign and the table's."""
-    return "`" + text.replace("`", "'").replace("|", "\\|").replace("\n", " ") + "`"
+    """``text`` as code, in which only the sign of code itself ends it."""
+    return "`" + text.replace("`", "'").replace("\n", " ") + "`"
+
+
+def _code_cell(text: str) -> str:
+    """``text`` as code inside of a table, where a bar ends the cell in code too."""
+    return _code(text).replace("|", "\\|")
 
 
 def _cell(text: str) -> str:

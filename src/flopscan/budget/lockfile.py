@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -44,10 +45,11 @@ def load(path: str) -> Lock:
         raise SchemaError(f"{path} is cut short: it does not end in {_END!r}; take it from version control")
     with expect(path, SCHEMA):
         lock = Lock(
-            {str(name): _entry(name, table, text) for name, table in data.get("targets", {}).items()},
+            {name: _entry(name, table, text, path) for name, table in data.get("targets", {}).items()},
             _text(data["tolerance"]),
         )
-    _check(lock, path)
+    with _by_hand(path):
+        limits.tolerance(lock.tolerance)
     return lock
 
 
@@ -118,14 +120,15 @@ def _limits(entry: Entry) -> list[str]:
     return entry.limits_text.splitlines() if whole else [toml.pair(*limit) for limit in entry.limits.items()]
 
 
-def _entry(name: str, data: Mapping[str, Any], text: str) -> Entry:
+def _entry(name: str, data: Mapping[str, Any], text: str, path: str) -> Entry:
+    """The entry called ``name``; what a person may have written wrongly is told before what lacks for that reason."""
     total, modules, operators, uncounted, versions = (data.get(title, {}) for title in _TABLES)
     depth = data.get("depth")
     entry = Entry(
         target=_text(data["target"]),
         inputs=_texts(data.get("inputs", [])),
         arguments=_texts(data.get("arguments", [])),
-        flags=tuple(FLAGS[FLAGS.index(flag)] for flag in _texts(data.get("flags", []))),
+        flags=tuple(map(_flag, _texts(data.get("flags", [])))),
         conventions=_texts(data["conventions"]),
         depth=None if depth is None else _whole(depth),
         tolerance=None if data.get("tolerance") is None else _text(data["tolerance"]),
@@ -133,6 +136,10 @@ def _entry(name: str, data: Mapping[str, Any], text: str) -> Entry:
         limits=dict(data.get("limits", {})),
         limits_text=_written(name, text),
     )
+    with _by_hand(f"{path}, {name}"):
+        for measure in (*entry.conventions, *entry.limits):
+            measures.check(measure)
+        entry.parsed(), limits.tolerance(entry.tolerance or "0%")
     names = entry.measures
     per_operator = (*(n for n in names if n != PARAMS), CALLS)
     numbers = Measured(
@@ -153,19 +160,19 @@ def _written(name: str, text: str) -> str:
     return "\n".join(lines[start:end]).rstrip()
 
 
-def _check(lock: Lock, path: str) -> None:
-    """Refuse what a person wrote wrongly: a convention, a limit, a tolerance."""
-    for name, entry in lock.entries.items():
-        try:
-            for convention in (*entry.conventions, *entry.limits):
-                measures.check(convention)
-            entry.parsed(), lock.tolerance_of(name)
-        except UsageError as error:
-            raise SchemaError(f"{path}, {name}: {error}") from error
+@contextlib.contextmanager
+def _by_hand(where: str) -> Iterator[None]:
+    """Say ``where`` a convention, a limit or a tolerance is that a person wrote and that is none."""
     try:
-        limits.tolerance(lock.tolerance)
+        yield
     except UsageError as error:
-        raise SchemaError(f"{path}: {error}") from error
+        raise SchemaError(f"{where}: {error}") from error
+
+
+def _flag(name: str) -> str:
+    if name not in FLAGS:
+        raise ValueError(f"{name!r}, which is none of {', '.join(FLAGS)}")
+    return name
 
 
 def _text(value: Any) -> str:

@@ -27,7 +27,7 @@ def render(findings: Iterable[Finding], version: str) -> str:
                         "name": "flopscan",
                         "semanticVersion": version,
                         "rules": [
-                            {"id": rule, "shortDescription": {"text": text}, "properties": {"tags": ["performance"]}}
+                            {"id": rule, "name": _name(rule), "shortDescription": {"text": text}}
                             for rule, text in RULES.items()
                         ],
                     }
@@ -38,6 +38,11 @@ def render(findings: Iterable[Finding], version: str) -> str:
         ],
     }
     return json.dumps(log, indent=2, ensure_ascii=False) + "\n"
+
+
+def _name(rule: str) -> str:
+    """A rule as one word: ``CostGrew``."""
+    return "".join(word.capitalize() for word in rule.split("-"))
 
 
 def save(findings: Iterable[Finding], version: str, path: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flopscan.cli import capturing, locking, presenting, settings
-from flopscan.errors import UsageError
+from flopscan.errors import FlopscanError, UsageError
 
 if TYPE_CHECKING:
     from flopscan.budget.lock import Entry, Lock
@@ -142,7 +142,10 @@ def _counted(lock: Lock, entries: dict[str, Entry], tolerance: str | None) -> Lo
 
     counted = {}
     for name, entry in entries.items():
-        ledger = locking.counted(entry, lines=False)
+        try:
+            ledger = locking.counted(entry, lines=False)
+        except FlopscanError as error:
+            raise (type(error)(f"{name}: {error}") if len(entries) > 1 else error) from error
         counted[name] = replace(
             entry,
             numbers=measures.measure(ledger, entry.measures, entry.depth),
