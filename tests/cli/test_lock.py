@@ -183,7 +183,7 @@ def test_one_that_cannot_be_counted_fails_and_the_others_are_checked(run: Run) -
     assert "exp/log/trig       6   12      +6  +100.0%" in out
     edit("nets.py", "class Other(", "class Nothing(")
     edit("nets.py", "class Raises(", "class Other(")
-    assert "RuntimeError: two lines" in run(f"check {OTHER}")[1]
+    assert "Other raised RuntimeError: two" in run(f"check {OTHER}")[1]
     os.rename("nets.py", "moved.py")
     code, out, _ = run("check --format json")
     assert code == 1
