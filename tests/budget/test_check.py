@@ -84,6 +84,19 @@ def test_lines_of_what_grew_are_those_that_run_it() -> None:
     assert all(source.file.endswith("nets.py") and source.function == "forward" for source in found.sources)
 
 
+def test_a_module_that_grew_in_a_part_of_it_alone_has_no_lines_of_its_own() -> None:
+    class Around(nn.Module):
+        def __init__(self, hidden: int) -> None:
+            super().__init__()
+            self.block = Block(8, hidden)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.block(x @ x.mT @ x)  # the same operator as in the block, at the cost that it had
+
+    found = checked(locked(Around(16)), Around(20))
+    assert [source.modules for source in found.sources] == [("block.up", "block.act"), ("block.down",)]
+
+
 def test_lines_where_modules_are_locked_to_a_depth() -> None:
     found = checked(locked(Net(), "flops", depth=1), Net(classes=20))
     assert [(source.line, source.modules) for source in found.sources] == [
