@@ -104,6 +104,13 @@ def test_lines_where_modules_are_locked_to_a_depth() -> None:
     ]
 
 
+def test_lines_where_no_module_is_locked_are_those_of_the_operators_that_grew() -> None:
+    found = checked(locked(Net(), "flops", depth=0), Net(act=nn.GELU))
+    assert not found.grown.modules and [(source.line, source.operators) for source in found.sources] == [
+        (line(Block, "self.act(self.up(x))"), ("aten::gelu",))
+    ]
+
+
 def test_parameters_that_nothing_runs_have_no_line() -> None:
     found = checked(locked(Net(), "flops"), Net(wide=100))
     assert found.grown.measures == ("params",) and found.sources == ()
