@@ -8,7 +8,7 @@ ZOO := .venv-zoo
 # the Python of packages for CUDA, as it is: nothing is compiled
 AS_PYTHON := MAMBA_FORCE_BUILD=TRUE MAMBA_SKIP_CUDA_BUILD=TRUE CAUSAL_CONV1D_FORCE_BUILD=TRUE CAUSAL_CONV1D_SKIP_CUDA_BUILD=TRUE
 
-.PHONY: demo test lint test-peers test-packages test-zoo coverage bench docs clean
+.PHONY: demo test lint test-peers test-packages test-zoo test-sarif coverage bench docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/flopscan count vmamba_tiny
@@ -34,6 +34,10 @@ test-packages: $(VENV)/.packages
 # models that need torchvision: an environment of its own, of several GB
 test-zoo: $(ZOO)/.installed
 	$(ZOO)/bin/python -m pytest -m zoo tests/zoo
+
+# SARIF against its official schema, which npm has
+test-sarif: $(VENV)/.sarif
+	$(BIN)/python -m pytest tests/budget/test_told.py -k sarif
 
 coverage: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 -m slow -s
@@ -63,6 +67,11 @@ $(VENV)/.packages: $(VENV)/.peers
 	$(AS_PYTHON) $(PIP) --no-deps --no-build-isolation --target $(VENV)/packages mamba-ssm causal-conv1d mambapy
 	touch $@
 
+$(VENV)/.sarif: $(VENV)/.dev
+	$(PIP) jsonschema
+	npm install --silent --ignore-scripts --no-save --legacy-peer-deps --prefix .node @microsoft/jest-sarif@1.0.0-beta.0
+	touch $@
+
 $(ZOO)/.installed: pyproject.toml constraints-zoo.txt
 	$(PYTHON) -m venv $(ZOO)
 	$(ZOO)/bin/python -m pip install --quiet -c constraints-zoo.txt torch torchvision
@@ -72,4 +81,4 @@ $(ZOO)/.installed: pyproject.toml constraints-zoo.txt
 	touch $@
 
 clean:
-	rm -rf $(ZOO) $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(ZOO) $(VENV) .node build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

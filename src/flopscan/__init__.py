@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from flopscan.api import count, counting, shape, stand_ins
+    from flopscan.budget.asserting import flops_budget
     from flopscan.core.amount import Amount
     from flopscan.core.convention import Convention
     from flopscan.core.cost import Cost
@@ -28,6 +29,7 @@ _HOMES = {
     "counting": "flopscan.api",
     "shape": "flopscan.api",
     "stand_ins": "flopscan.api",
+    "flops_budget": "flopscan.budget.asserting",
     "Amount": "flopscan.core.amount",
     "Convention": "flopscan.core.convention",
     "Cost": "flopscan.core.cost",
@@ -64,6 +66,7 @@ __all__ = [
     "Trace",
     "count",
     "counting",
+    "flops_budget",
     "shape",
     "stand_ins",
 ]

@@ -14,6 +14,7 @@ SCHEMA = "flopscan.comparison/1"
 TOTALS = ("value", "flops", "macs", "transcendentals", "bytes_read", "bytes_written", "params")
 MEASURES = (*TOTALS, "calls", "uncounted")
 Sizes = Mapping[str, int]
+Rows = Mapping[str, tuple[Sizes, str]]  # by name: measures, and the class of a module
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +38,8 @@ class Change:
         return (self.second or {}).get(measure, 0) - (self.first or {}).get(measure, 0)
 
     def amounts(self) -> tuple[int, ...]:
-        """`amount` of every measure."""
-        return tuple(map(self.amount, MEASURES))
+        """`amount` of every measure that either has."""
+        return tuple(map(self.amount, dict.fromkeys((*(self.first or ()), *(self.second or ())))))
 
     def to_dict(self) -> dict[str, Any]:
         """The change as JSON-ready data."""
@@ -131,15 +132,12 @@ def compare(
         str(first["convention"]),
         str(first["unit"]),
         Change("", *totals),
-        _differing(_changes(*modules)),
-        tuple(sorted(_differing(_changes(*operators)), key=_importance)),
+        differing(changes(*modules)),
+        tuple(sorted(differing(changes(*operators)), key=_importance)),
     )
 
 
-_Rows = dict[str, tuple[Sizes, str]]
-
-
-def _read(report: Mapping[str, Any], name: str) -> tuple[Side, Sizes, _Rows, _Rows]:
+def _read(report: Mapping[str, Any], name: str) -> tuple[Side, Sizes, Rows, Rows]:
     """What a comparison takes from a report."""
     with expect(name, REPORT):
         side = Side(
@@ -155,7 +153,7 @@ def _read(report: Mapping[str, Any], name: str) -> tuple[Side, Sizes, _Rows, _Ro
         return side, total, _rows(report["by_module"]), _rows(report["by_operator"])
 
 
-def _rows(rows: Iterable[Mapping[str, Any]]) -> _Rows:
+def _rows(rows: Iterable[Mapping[str, Any]]) -> Rows:
     return {str(row["name"]): ({m: int(row[m]) for m in MEASURES}, str(row.get("class", ""))) for row in rows}
 
 
@@ -171,7 +169,7 @@ def _check_units(first: Mapping[str, Any], second: Mapping[str, Any], names: tup
 _ADVICE = "count both under one convention, or see flopscan explain for the steps between two"
 
 
-def _changes(first: _Rows, second: _Rows) -> list[Change]:
+def changes(first: Rows, second: Rows) -> list[Change]:
     """A change for every name in either, in the order of the second; what was removed stands where it was."""
     nothing: tuple[Sizes | None, str] = (None, "")
     found = []
@@ -195,8 +193,9 @@ def _merged(first: list[str], second: list[str]) -> list[str]:
     return start + [one for name in second for one in (name, *behind.get(name, ()))]
 
 
-def _differing(changes: Iterable[Change]) -> tuple[Change, ...]:
-    return tuple(change for change in changes if change.how != "same")
+def differing(found: Iterable[Change]) -> tuple[Change, ...]:
+    """Those of ``found`` that are a difference."""
+    return tuple(change for change in found if change.how != "same")
 
 
 def _importance(change: Change) -> tuple[int, ...]:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 
 from flopscan import conventions
 from flopscan.errors import UsageError
 from flopscan.report.compare import MEASURES, Change, Comparison, Side
+from flopscan.report.compare_tree import deepest, remark, tree, visible
 from flopscan.report.layout import KEEP, Column, Line, Row, coloured, plain, table, wrap
 from flopscan.report.numbers import aligned, exact, percent
 
 NARROWEST = 44
-_CONTAINERS = ("ModuleList", "ModuleDict", "ParameterList", "ParameterDict")
-_ROWS_ON_A_SCREEN = 32
 _OPERATORS = 16
 _LABELS = {
     "flops": "FLOPs",
@@ -80,135 +78,18 @@ def _left(headers: Sequence[str], width: int) -> list[Line]:
     return wrap(f"no room in {width} columns for: {', '.join(headers)}", width, style="dim") if headers else []
 
 
-@dataclass(frozen=True)
-class _Node:
-    """A module that differs, or ``times`` siblings that differ alike; what is shown is ``times`` as much."""
-
-    label: str
-    change: Change
-    children: tuple[_Node, ...] = ()
-    times: int = 1
-
-    def alike(self) -> object:
-        """What two nodes must share to be folded."""
-        change = self.change
-        return change.first, change.second, change.classes, tuple((c.label, c.times, c.alike()) for c in self.children)
-
-    def amounts(self) -> tuple[int, ...]:
-        return tuple(amount * self.times for amount in self.change.amounts())
-
-
 def _modules(found: Comparison, width: int, depth: int | None) -> list[Line]:
     if not found.modules:
         return []
-    nodes, hidden = _visible(_tree(found), depth)
+    nodes, hidden = visible(tree(found.total, found.modules), depth)
     rows = []
     for level, node in nodes:
         name = "  " * level + (node.label or "(model)")
-        rows.append(Row(((name, _remark(node)), *_cells(node.change, node.times)), _STYLES.get(node.change.how, "")))
+        rows.append(Row(((name, remark(node)), *_cells(node.change, node.times)), _STYLES.get(node.change.how, "")))
     lines = _table(found, "module", rows, width, ("params", "bytes", "exp/log"))
     return lines + (
-        wrap(f"{hidden} more below these: --depth {_deepest(nodes) + 1}", width, style="dim") if hidden else []
+        wrap(f"{hidden} more below these: --depth {deepest(nodes) + 1}", width, style="dim") if hidden else []
     )
-
-
-def _remark(node: _Node) -> str:
-    """The class, or both; how many."""
-    before, after = node.change.classes
-    cls = before or after if node.change.how != "changed" or before == after else f"{before} -> {after}"
-    return f"{node.times} x {cls}" if node.times > 1 else cls
-
-
-def _deepest(nodes: Sequence[tuple[int, _Node]]) -> int:
-    return max(level for level, _ in nodes)
-
-
-def _tree(found: Comparison) -> _Node:
-    """The modules that differ as a tree: what is inside of an added or removed one is left out, containers are opened.
-
-    A root that does not differ itself, as all changes below cancel, has the totals.
-    """
-    by_path = {change.name: change for change in found.modules}
-    root = by_path.get("", found.total)
-    shown = {"": root}
-    below: dict[str, list[str]] = {"": []}
-    for path, change in by_path.items():
-        above = _above(path, shown)
-        is_container = any(change.classes) and {*change.classes} <= {*_CONTAINERS, ""}
-        if not path or is_container:
-            continue
-        if shown[above].how in ("added", "removed"):
-            continue
-        shown[path] = change
-        below[path] = []
-        below[above].append(path)
-    return _node("", "", shown, below)
-
-
-def _above(path: str, shown: dict[str, Change]) -> str:
-    while path:
-        path = path.rpartition(".")[0]
-        if path in shown:
-            return path
-    return ""
-
-
-def _node(path: str, parent: str, shown: dict[str, Change], below: dict[str, list[str]]) -> _Node:
-    label = path.removeprefix(f"{parent}.") if parent else path
-    children = tuple(_folded([_node(child, path, shown, below) for child in below[path]]))
-    node = _Node(label, shown[path], children)
-    before, after = node.change.classes
-    if path and len(children) == 1 and before == after and children[0].amounts() == node.amounts():
-        return replace(children[0], label=f"{label}.{children[0].label}")  # it differs in nothing but that child
-    return node
-
-
-def _folded(children: Sequence[_Node]) -> Iterator[_Node]:
-    """Runs of numbered siblings (``blocks.0``, ``blocks.1``) that differ alike become one."""
-    runs: list[list[_Node]] = []
-    for child in children:
-        if runs and _follows(runs[-1][-1].label, child.label) and runs[-1][-1].alike() == child.alike():
-            runs[-1].append(child)
-        else:
-            runs.append([child])
-    for run in runs:
-        yield run[0] if len(run) == 1 else _multiplied(run[0], len(run), _range(run[0].label, run[-1].label))
-
-
-def _follows(before: str, after: str) -> bool:
-    """Whether two labels differ in one number alone, and that by one: ``0.op`` and ``1.op``."""
-    pairs = [(a, b) for a, b in zip(before.split("."), after.split("."), strict=False) if a != b]
-    same_length = before.count(".") == after.count(".")
-    return (
-        same_length and len(pairs) == 1 and all(map(str.isdigit, pairs[0])) and int(pairs[0][0]) + 1 == int(pairs[0][1])
-    )
-
-
-def _range(first: str, last: str) -> str:
-    """``0-3.op`` for ``0.op`` and ``3.op``."""
-    return ".".join(a if a == b else f"{a}-{b}" for a, b in zip(first.split("."), last.split("."), strict=True))
-
-
-def _multiplied(node: _Node, times: int, label: str) -> _Node:
-    children = tuple(_multiplied(child, times, child.label) for child in node.children)
-    return replace(node, label=label, times=node.times * times, children=children)
-
-
-def _visible(root: _Node, depth: int | None) -> tuple[list[tuple[int, _Node]], int]:
-    """The nodes down to ``depth``, or as deep as fits a screen, with their level; how many are deeper."""
-    everything = list(_walk(root, 0))
-    if depth is None:
-        deepest = max(level for level, _ in everything)
-        fits = [d for d in range(1, deepest + 1) if sum(lv <= d for lv, _ in everything) <= _ROWS_ON_A_SCREEN]
-        depth = max(fits, default=1)
-    shown = [(level, node) for level, node in everything if level <= depth]
-    return shown, len(everything) - len(shown)
-
-
-def _walk(node: _Node, level: int) -> Iterator[tuple[int, _Node]]:
-    yield level, node
-    for child in node.children:
-        yield from _walk(child, level + 1)
 
 
 def _operators(found: Comparison, width: int) -> list[Line]:
