@@ -72,7 +72,7 @@ class Models:
     def ordered(self, column: str, *, descending: bool = False) -> Models:
         """The same, by a column of that name; models without a number come last."""
         at = [c.name for c in self.columns].index(column)
-        keyed = list(zip(self.models, (row[at] for row in self.cells), strict=True))
+        keyed: list[tuple[Model, Any]] = list(zip(self.models, (row[at] for row in self.cells), strict=True))
         known = sorted((pair for pair in keyed if pair[1] is not None), key=lambda p: p[1], reverse=descending)
         rest = [pair for pair in keyed if pair[1] is None]
         return replace(self, models=tuple(model for model, _ in [*known, *rest]))
