@@ -8,13 +8,13 @@ ZOO := .venv-zoo
 # the Python of packages for CUDA, as it is: nothing is compiled
 AS_PYTHON := MAMBA_FORCE_BUILD=TRUE MAMBA_SKIP_CUDA_BUILD=TRUE CAUSAL_CONV1D_FORCE_BUILD=TRUE CAUSAL_CONV1D_SKIP_CUDA_BUILD=TRUE
 
-.PHONY: demo test lint test-peers test-packages test-zoo test-sarif coverage bench docs clean
+.PHONY: demo test lint test-peers test-packages test-papers test-zoo test-sarif coverage bench docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/flopscan count vmamba_tiny
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 -m "not peers and not packages and not zoo and not slow and not gpu"
+	$(BIN)/python -m pytest -n 2 -m "not peers and not packages and not papers and not zoo and not slow and not gpu"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -30,6 +30,10 @@ test-peers: $(VENV)/.peers
 # unmodified code of mamba_ssm, causal_conv1d and mambapy, on a machine without a GPU
 test-packages: $(VENV)/.packages
 	PYTHONPATH=$(VENV)/packages $(BIN)/python -m pytest -m "packages and not slow"
+
+# plots, and what opens the exports: pandas, a notebook, pdflatex where it is
+test-papers: $(VENV)/.papers
+	$(BIN)/python -m pytest -m papers
 
 # models that need torchvision: an environment of its own, of several GB
 test-zoo: $(ZOO)/.installed
@@ -60,6 +64,10 @@ $(VENV)/.dev: $(VENV)/.installed
 $(VENV)/.peers: $(VENV)/.dev
 	$(PIP) -e .[dev,peers]
 	$(PIP) --no-deps --target $(VENV)/tools thop flopth
+	touch $@
+
+$(VENV)/.papers: $(VENV)/.dev
+	$(PIP) -e .[dev,papers]
 	touch $@
 
 $(VENV)/.packages: $(VENV)/.peers

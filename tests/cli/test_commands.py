@@ -294,9 +294,11 @@ def test_help_has_examples_in_every_command(run: Run) -> None:
     code, out, _ = run("--help")
     assert code == 0 and "Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 incomplete under --strict." in out
     assert run("")[1] == out
-    for command in ("count", "trace", "price", "report", "conventions", "targets"):
+    for command in ("count", "trace", "price", "report", "conventions", "targets", "table", "plot"):
         shown = run(f"{command} --help")[1]
-        assert f"  flopscan {command if command in ('trace', 'price', 'report') else 'count'} " in shown, command
+        assert (
+            f"  flopscan {command if command in ('trace', 'price', 'report', 'table', 'plot') else 'count'} " in shown
+        ), command
         assert f"\n  {command} " in out
 
 

@@ -131,7 +131,9 @@ def test_what_is_not_counted_is_at_least_and_strict_ends_with_3(run: Run, monkey
     monkeypatch.setattr(rules, "find", lambda op: None if op == "aten::addmm" else find(op))
     code, out, err = run(f"{TWO} --columns macs --strict")
     assert code == 3 and "≥" in out
-    assert err.startswith("flopscan: error: not everything was counted: A: aten::addmm x1 (no rule for this operator)")
+    assert err.startswith(
+        "flopscan: error: not everything was counted: A, B: aten::addmm x1 (no rule for this operator)"
+    )
     assert run(f"{TWO} --columns macs")[0] == 0
 
 

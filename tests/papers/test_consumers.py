@@ -21,7 +21,7 @@ from samples import HOSTILE, hostile_ledger
 
 pytestmark = pytest.mark.papers
 LATEX = pytest.mark.skipif(not shutil.which("pdflatex"), reason="needs pdflatex")
-DOCUMENT = r"\documentclass{article}\usepackage{booktabs,longtable}\begin{document}\input{table}\end{document}"
+DOCUMENT = r"\documentclass{article}\usepackage{booktabs,longtable,graphicx}\begin{document}\input{table}\end{document}"
 
 
 def compiled(table: str, folder: Path) -> str:
@@ -34,6 +34,7 @@ def compiled(table: str, folder: Path) -> str:
     )  # fmt: skip
     said = done.stdout.decode(errors="replace")
     assert done.returncode == 0, said[-2000:]
+    assert "Overfull" not in said, "a table that is too wide loses digits"
     if shutil.which("pdftotext"):
         return subprocess.run(
             ["pdftotext", "-layout", "paper.pdf", "-"], cwd=folder, capture_output=True, text=True, check=True

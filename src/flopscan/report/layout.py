@@ -5,6 +5,7 @@ Lines are lists of (text, style) pieces, so that the same layout serves plain te
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -165,3 +166,26 @@ def coloured(lines: Iterable[Line]) -> str:
         text.rstrip()
         console.print(text, soft_wrap=True, highlight=False)
     return out.getvalue().rstrip("\n")
+
+
+def command(text: str, width: int) -> list[Line]:
+    """The command on as many lines as it needs, each but the last ending in a backslash, so that it can be pasted."""
+    if not text:
+        return []
+    rows = ["again:"]
+    for word in _words(text):
+        if len(f"{rows[-1]} {word} \\") > width and rows[-1].strip() != "again:":
+            rows.append("   ")
+        rows[-1] += f" {word}"
+    return [[(row + (" \\" if i < len(rows) - 1 else ""), "dim")] for i, row in enumerate(rows)]
+
+
+def _words(text: str) -> list[str]:
+    """The words of a command as the shell reads them, an option together with its value."""
+    words: list[str] = []
+    for word in map(shlex.quote, shlex.split(text)):
+        if words and words[-1].startswith("--") and " " not in words[-1] and not word.startswith("--"):
+            words[-1] += f" {word}"
+        else:
+            words.append(word)
+    return words

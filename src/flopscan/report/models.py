@@ -62,16 +62,17 @@ class Models:
 
     @property
     def uncounted(self) -> tuple[str, ...]:
-        """The models of which something was not counted, each with what."""
-        return tuple(
-            f"{_named(model, self.varied)}: {model.figures.not_counted}"
-            for model in self.models if model.figures is not None and model.figures.uncounted
-        )  # fmt: skip
+        """What was not counted, and of which models."""
+        found: dict[str, list[str]] = {}
+        for model in self.models:
+            if model.figures is not None and model.figures.uncounted:
+                found.setdefault(model.figures.not_counted, []).append(_named(model, self.varied))
+        return tuple(f"{', '.join(names)}: {what}" for what, names in found.items())
 
     def ordered(self, column: str, *, descending: bool = False) -> Models:
         """The same, by a column of that name; models without a number come last."""
         at = [c.name for c in self.columns].index(column)
-        keyed = list(zip(self.models, (row[at] for row in self.cells), strict=True))
+        keyed: list[tuple[Model, Any]] = list(zip(self.models, (row[at] for row in self.cells), strict=True))
         known = sorted((pair for pair in keyed if pair[1] is not None), key=lambda p: p[1], reverse=descending)
         rest = [pair for pair in keyed if pair[1] is None]
         return replace(self, models=tuple(model for model, _ in [*known, *rest]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 
-from flopscan.report.layout import Column, Line, Row, coloured, plain, table, wrap
+from flopscan.report.layout import Column, Line, Row, coloured, command, plain, table, wrap
 from flopscan.report.sheet import Entry, Heading, Sheet, at_least, clean, written
 
 NARROWEST = 44
@@ -25,7 +25,7 @@ def render(sheet: Sheet, *, width: int | None = None, color: bool = False) -> st
     for note in sheet.footnotes:
         lines += wrap(clean(note), width, indent="  ", style="dim")
     if sheet.again:
-        lines += wrap(f"again: {clean(sheet.again)}", width, indent="  ", style="dim")
+        lines += command(sheet.again, width)
     return coloured(lines) if color else plain(lines)
 
 

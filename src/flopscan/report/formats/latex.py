@@ -1,4 +1,7 @@
-r"""LaTeX: a table with booktabs' rules and the footnote below, to be \input into a paper."""
+r"""LaTeX: a table with booktabs' rules and the footnote below, to be \input into a paper.
+
+Names shorten in the middle; a table that is still wider than its column is made smaller, so that no digit is cut.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,14 @@ import re
 import unicodedata
 
 from flopscan.report.format import Format, Shown
+from flopscan.report.layout import middle
 from flopscan.report.paper import sheet as sheet_of
 from flopscan.report.report import Report
 from flopscan.report.sheet import Entry, Heading, Sheet, at_least, clean, written
 
 _MOST_ON_A_PAGE = 44
 _LONG_WORD = 24
+_LONGEST, _SHORTEST = 44, 12  # letters of a name with its remark, and of what stays of a remark
 _SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_", "%": r"\%",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
@@ -36,7 +41,7 @@ def _letter(letter: str) -> str:
 def table(sheet: Sheet) -> str:
     """A sheet in LaTeX, without a newline at the end; one that is longer than a page goes over several."""
     long = len(sheet.entries) > _MOST_ON_A_PAGE
-    needs = r"\usepackage{booktabs,longtable}" if long else r"\usepackage{booktabs}"
+    needs = r"\usepackage{booktabs,longtable}" if long else r"\usepackage{booktabs,graphicx}"
     comments = [f"% needs {needs}"] + ([f"% again: {clean(sheet.again)}"] if sheet.again else [])
     title = rf"\caption{{{escape(sheet.title)}.}}\label{{{_label(sheet.title)}}}"
     columns = "@{}" + "".join("l" if heading.kind == "text" else "r" for heading in sheet.headings) + "@{}"
@@ -55,7 +60,8 @@ def render(report: Report, shown: Shown) -> str:
 def _short(columns: str, title: str, header: str, rows: list[str], notes: list[str]) -> list[str]:
     return [
         r"\begin{table}", r"\centering\footnotesize\setlength{\tabcolsep}{4pt}", title,
-        rf"\begin{{tabular}}{{{columns}}}", r"\toprule", header, r"\midrule", *rows, r"\bottomrule", r"\end{tabular}",
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%", rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule", header, r"\midrule", *rows, r"\bottomrule", r"\end{tabular}}",
         r"\par\smallskip\begin{minipage}{\linewidth}\scriptsize\raggedright", *notes, r"\end{minipage}", r"\end{table}",
     ]  # fmt: skip
 
@@ -70,7 +76,7 @@ def _long(columns: str, title: str, header: str, rows: list[str], notes: list[st
 
 def _cell(heading: Heading, entry: Entry, column: int) -> str:
     cell = entry.cells[column]
-    text = escape(written(heading, cell, least=entry.least))
+    text = escape(middle(clean(written(heading, cell, least=entry.least)), _LONGEST))
     if heading.kind == "count" and heading.power is None and cell is not None:
         number, _, letter = text.partition(" ")
         text = rf"{number}\,{letter}" if letter else rf"{number}\,\phantom{{M}}"  # digits stand below digits
@@ -83,7 +89,8 @@ def _cell(heading: Heading, entry: Entry, column: int) -> str:
     if text.startswith(("[", "*")):  # would belong to the end of the row before
         text = f"{{}}{text}"
     indent = r"\quad" * entry.level + " " * bool(entry.level)
-    return indent + text + (rf" \textit{{{escape(entry.remark)}}}" if entry.remark else "")
+    remark = middle(clean(entry.remark), max(_SHORTEST, _LONGEST - 2 * entry.level - len(str(cell))))
+    return indent + text + (rf" \textit{{{escape(remark)}}}" if remark else "")
 
 
 def _label(title: str) -> str:

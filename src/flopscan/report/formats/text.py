@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 from collections.abc import Iterable, Sequence
 
 from flopscan import conventions
-from flopscan.report import listing, roofline_text, sheet_text, tree
+from flopscan.report import layout, listing, roofline_text, sheet_text, tree
 from flopscan.report.format import Format, Shown
 from flopscan.report.layout import KEEP, Column, Line, Row, coloured, middle, plain, table, wrap
 from flopscan.report.listing import some
@@ -278,27 +277,4 @@ def _origin(report: Report, width: int, wish: str) -> list[Line]:
     convention = f"{report.convention.name}: {report.convention.summary}"
     parts = [part for part in (convention, str(origin.get("route", "")), listing.versions(report)) if part]
     lines = wrap(" | ".join(parts), width, indent="  ", style="dim")
-    return lines + _command(report.again and report.again + wish, width)
-
-
-def _command(command: str, width: int) -> list[Line]:
-    """The command on as many lines as it needs, each but the last ending in a backslash, so that it can be pasted."""
-    if not command:
-        return []
-    rows = ["again:"]
-    for word in _words(command):
-        if len(f"{rows[-1]} {word} \\") > width and rows[-1].strip() != "again:":
-            rows.append("   ")
-        rows[-1] += f" {word}"
-    return [[(row + (" \\" if i < len(rows) - 1 else ""), "dim")] for i, row in enumerate(rows)]
-
-
-def _words(command: str) -> list[str]:
-    """The words of a command as the shell reads them, an option together with its value."""
-    words: list[str] = []
-    for word in map(shlex.quote, shlex.split(command)):
-        if words and words[-1].startswith("--") and " " not in words[-1] and not word.startswith("--"):
-            words[-1] += f" {word}"
-        else:
-            words.append(word)
-    return words
+    return lines + layout.command(report.again and report.again + wish, width)
