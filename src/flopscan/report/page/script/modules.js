@@ -48,7 +48,9 @@ const tree = (() => {
       if (below.length > MANY && !row.whole) shown.push(moreOf(row, below.length - MANY));
     };
     if (!found || found.size) visit(root);
+    const focused = document.activeElement;
     body.replaceChildren(...shown);
+    if (body.contains(focused)) focused.focus({ preventScroll: true });
     at("found").textContent = found ? told(found) : "";
   }
 

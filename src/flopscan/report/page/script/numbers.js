@@ -23,25 +23,23 @@ function si(value) {
   }
 }
 
-/** 100 * part / whole with so many decimals, a half to the even digit. */
-function hundredths(part, whole, decimals) {
-  const scaled = 100n * 10n ** BigInt(decimals) * part;
-  let digits = scaled / whole;
-  const twice = 2n * (scaled % whole);
-  if (twice > whole || (twice === whole && digits % 2n)) digits += 1n;
-  const text = digits.toString().padStart(decimals + 1, "0");
-  return `${text.slice(0, -decimals)}.${text.slice(-decimals)}%`;
+/** A number with so many decimals; one that is halfway, which only eighths can be, goes to the even digit. */
+function fixed(value, decimals) {
+  const eighths = Math.abs(value) * 8;
+  if (!Number.isInteger(eighths)) return value.toFixed(decimals);
+  const scale = 10 ** decimals;
+  const [whole, rest] = [Math.floor((eighths * scale) / 8), (eighths * scale) % 8];
+  const up = rest > 4 || (rest === 4 && whole % 2 === 1);
+  return `${value < 0 ? "-" : ""}${((whole + Number(up)) / scale).toFixed(decimals)}`;
 }
 
 /** The share of part in whole: two decimals below ten percent, one above. */
 function percent(part, whole) {
   if (!whole) return "-";
   if (!part) return "0%";
-  const negative = part < 0n !== whole < 0n;
-  const [a, b] = [part < 0n ? -part : part, whole < 0n ? -whole : whole];
-  if (!negative && 20000n * a < b) return "<0.01%";
-  const text = hundredths(a, b, !negative && 100000n * a >= 9995n * b ? 1 : 2);
-  return negative ? `-${text}` : text;
+  const share = Number(100n * part) / Number(whole);
+  if (share > 0 && share < 0.005) return "<0.01%";
+  return `${fixed(share, share >= 9.995 ? 1 : 2)}%`;
 }
 
 /** The share of part in whole as the width of a bar. */
