@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-import flopscan
+from flopscan import analysis, api
 from flopscan.report import page as pages
+from flopscan.report import report as reports
 from flopscan.report.report import Report
 
 ARGUMENTS = [
@@ -38,7 +39,8 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def vmamba() -> Report:
-    return flopscan.count("vmamba_tiny", convention="flops")
+    trace = api.trace_of("vmamba_tiny", origin={"again": "flopscan count vmamba_tiny"})
+    return reports.make(analysis.price(trace))
 
 
 @pytest.fixture

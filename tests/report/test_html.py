@@ -185,8 +185,8 @@ def test_what_a_model_says_stays_text() -> None:
     html.encode()  # no lone surrogates
     root = read(html)
     assert [s["id"] for s in root.find("script") if s["type"]] == ["data"]
-    assert next(root.find("h1")).raw.strip() == EVIL and EVIL in next(root.find("title")).raw
-    labels = [next(row.find("bdi", class_="label")).raw for row in rows_of(root, "module-table-whole")]
+    assert next(root.find("h1")).raw.strip() == EVIL and EVIL[:23] in next(root.find("title")).raw
+    labels = [next(row.find("bdi")).raw for row in rows_of(root, "module-table-whole")]
     assert {EVIL, "x" * 10_000} <= set(labels)
     data = data_of(root)
     assert data["target"] == EVIL and "\ud800\x00\x1b" in {row[0] for row in data["modules"]}

@@ -51,8 +51,9 @@ const flame = (() => {
     }
     const [value, amount] = sizeOf(node, times);
     const name = `${label || "(model)"}${folded ? ` × ${node.local}` : ""}`;
+    const least = metric !== "params" && measure(node.line, "uncounted") !== 0n;
     return {
-      name, value, amount, node, children: children.filter((child) => child.value > 0),
+      name, value, amount, least, node, children: children.filter((child) => child.value > 0),
       family: node.family, remark: node.cls, words: `${name} ${node.path} ${node.cls}`.toLowerCase(),
     };
   }
@@ -73,10 +74,12 @@ const flame = (() => {
   let whole = null;
 
   /** What a frame is, in one line with all digits. */
-  function told({ name, remark, value, amount }) {
-    const size = amount === null ? seconds(value) : `${exact(amount)} ${unit()}`.trim();
-    const share = amount === null ? percent(BigInt(Math.round(value * 1e15)), BigInt(Math.round(whole.value * 1e15))) : percent(amount, whole.amount);
-    return `${name}${remark ? ` (${remark})` : ""}: ${size}, ${share} of the whole`;
+  function told({ name, remark, value, amount, least }) {
+    const size = (least ? "≥ " : "") + (amount === null ? seconds(value) : `${exact(amount)} ${unit()}`.trim());
+    const timed = [value, whole.value].map((time) => BigInt(Math.round(time * 1e15)));
+    const share = percent(...(amount === null ? timed : [amount, whole.amount]));
+    const names = `${name}${remark ? ` (${remark})` : ""}`.replace(/[\u202a-\u202e\u2066-\u2069]/g, "");
+    return `${names}: ${size}, ${share} of the whole`;
   }
 
   function unit() {
@@ -121,7 +124,8 @@ const flame = (() => {
   /** Colours, names for who does not see, and one frame that the Tab key stops at. */
   function dress() {
     const svg = d3.select(place).select("svg");
-    svg.attr("role", "group").attr("aria-label", "Shares of the model's parts").attr("viewBox", null);
+    svg.attr("role", "group").attr("aria-label", "Shares of the model's parts");
+    svg.attr("viewBox", `0 0 ${chart.width()} ${chart.height()}`); // so that it shrinks on paper
     svg
       .selectAll("g.frame")
       .attr("data-family", ({ data, children }) => (data.node && children ? "module" : data.family || "other"))
@@ -168,7 +172,8 @@ const flame = (() => {
     const buttons = metrics
       .filter(([key]) => !hidden.has(key))
       .map(([key, label]) => {
-        const button = make("button", label(), { type: "button", role: "radio", "aria-checked": key === metric, "data-metric": key });
+        const said = { type: "button", role: "radio", "aria-checked": key === metric, "data-metric": key };
+        const button = make("button", label(), said);
         button.tabIndex = key === metric ? 0 : -1;
         return button;
       });

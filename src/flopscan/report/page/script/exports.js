@@ -5,10 +5,13 @@ function numbersOf(line) {
   return Object.fromEntries(ROW.map((name) => [name, measure(line, name)]));
 }
 
-/** The rows that a report has under the chosen convention, largest first. */
+/** What a report has a row of under the chosen convention, largest first. */
+function counted(items) {
+  return items.filter(({ line }) => measure(line, "calls") || valueOf(line)).sort(byImportance);
+}
+
 function rowsOf(items) {
-  const there = items.filter(({ line }) => measure(line, "calls") || valueOf(line));
-  return there.sort(byImportance).map(({ name, line }) => ({ name, ...numbersOf(line) }));
+  return counted(items).map(({ name, line }) => ({ name, ...numbersOf(line) }));
 }
 
 /** The report under the chosen convention, as Report.to_dict of flopscan gives it. */
@@ -55,10 +58,13 @@ function cellOf(text) {
 
 const SAVED = {
   json: () => ["json", "application/json", `${written(reportNow())}\n`],
-  modules: () => ["modules.csv", "text/csv", csv(["module", "class"], modules.map(({ path, cls, line }) => ({ texts: [path, cls], line })))],
+  modules: () => {
+    const rows = modules.map(({ path, cls, line }) => ({ texts: [path, cls], line }));
+    return ["modules.csv", "text/csv", csv(["module", "class"], rows)];
+  },
   operators: () => {
-    const there = operators.filter(({ line }) => measure(line, "calls") || valueOf(line)).sort(byImportance);
-    return ["operators.csv", "text/csv", csv(["operator"], there.map(({ name, line }) => ({ texts: [name], line })))];
+    const rows = counted(operators).map(({ name, line }) => ({ texts: [name], line }));
+    return ["operators.csv", "text/csv", csv(["operator"], rows)];
   },
 };
 

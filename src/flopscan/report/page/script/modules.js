@@ -61,10 +61,10 @@ const tree = (() => {
     if (node.children.length) {
       th.append(make("button", "", { type: "button", class: "twist", "aria-label": "open or close" }));
     }
-    th.append(make("bdi", row.label || "(model)", { class: "label", title: row.path || "the model" }));
+    th.append(make("bdi", row.label || "(model)", { class: named("label", row.label), title: row.path || "the model" }));
     if (row.folded) th.append(" ", timesButton(`${row.number + 1} of ${node.local}`, "fold them again"));
     else if (node.local > 1) th.append(" ", timesButton(`× ${node.local}`, `show each of the ${node.local}`));
-    th.append(" ", make("bdi", node.cls, { class: "cls" }));
+    th.append(" ", make("bdi", node.cls, { class: named("cls", node.cls) }));
     const bar = make("td", "", { class: "bar" });
     bar.append(makeBar());
     tr.append(th, bar, ...columns.map((name) => make("td", "", { class: `n ${name}` })));
@@ -72,6 +72,10 @@ const tree = (() => {
     fill(tr, node.line, row.times);
     tr.row = row;
     return tr;
+  }
+
+  function named(cls, text) {
+    return text.length > 100 ? `${cls} long` : cls;
   }
 
   /** A row that says how many more there are, and shows them. */
@@ -179,7 +183,8 @@ const tree = (() => {
   // at first what matters is open, as in the text report
   const first = new Set(page.shown);
   for (const row of everyRow()) row.open = row.node.children.some((child) => first.has(child.index));
-  tellDepth(Math.max(...page.shown.map((i) => nodes[i].level)), page.depth === null ? "what matters" : `${page.depth} of ${deepest}`);
+  const open = Math.max(...page.shown.map((i) => nodes[i].level));
+  tellDepth(open, page.depth === null ? "what matters" : `${open} of ${deepest}`);
   at("search").value = "";
   show();
 

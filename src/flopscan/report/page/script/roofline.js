@@ -14,6 +14,7 @@ const roofline = (() => {
     const lowest = Math.min(...points.map((p) => p.rate), bound.bandwidth * x.domain()[0]);
     const y = d3.scaleLog([lowest / 2, peak * 2], [height - bottom, top]);
     const svg = d3.create("svg").attr("width", wide).attr("height", height).attr("role", "img")
+      .attr("viewBox", `0 0 ${wide} ${height}`)
       .attr("aria-label", `Roofline of ${bound.device}: the table below has its points`);
     drawAxes(svg, x, y, wide);
     drawRoofs(svg, x, y, wide);
@@ -54,7 +55,10 @@ const roofline = (() => {
       .data([...points].sort((a, b) => b.seconds - a.seconds)).join("g").attr("class", "point")
       .attr("data-bound", (p) => p.bound_by).attr("transform", (p) => `translate(${x(p.intensity)},${y(p.rate)})`);
     groups.append("circle").attr("r", (p) => radius(p.seconds));
-    groups.append("title").text((p) => `${p.operator}: ${p.intensity.toPrecision(3)} operations a byte, at least ${seconds(p.seconds)}, bound by ${p.bound_by}`);
+    groups.append("title").text((p) => {
+      const where = `${p.operator}: ${p.intensity.toPrecision(3)} operations a byte`;
+      return `${where}, at least ${seconds(p.seconds)}, bound by ${p.bound_by}`;
+    });
     groups.filter((_, i) => i < 4).append("text").attr("class", "label").attr("y", (p) => -radius(p.seconds) - 4)
       .attr("text-anchor", "middle").text((p) => p.operator.replace(/^\w+::/, ""));
   }
