@@ -8,13 +8,13 @@ ZOO := .venv-zoo
 # the Python of packages for CUDA, as it is: nothing is compiled
 AS_PYTHON := MAMBA_FORCE_BUILD=TRUE MAMBA_SKIP_CUDA_BUILD=TRUE CAUSAL_CONV1D_FORCE_BUILD=TRUE CAUSAL_CONV1D_SKIP_CUDA_BUILD=TRUE
 
-.PHONY: demo test lint test-peers test-packages test-papers test-zoo test-sarif coverage bench docs clean
+.PHONY: demo test lint test-peers test-packages test-papers test-zoo test-sarif test-browser coverage bench docs vendor clean
 
 demo: $(VENV)/.installed
 	$(BIN)/flopscan count vmamba_tiny
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 -m "not peers and not packages and not papers and not zoo and not slow and not gpu"
+	$(BIN)/python -m pytest -n 2 -m "not peers and not packages and not papers and not zoo and not slow and not gpu and not browser"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -43,6 +43,10 @@ test-zoo: $(ZOO)/.installed
 test-sarif: $(VENV)/.sarif
 	$(BIN)/python -m pytest tests/budget/test_told.py -k sarif
 
+# the HTML report in a real browser; its pictures go to docs/images. CHROMIUM says where the browser is
+test-browser: $(VENV)/.browser
+	FLOPSCAN_IMAGES=docs/images $(BIN)/python -m pytest -m browser
+
 coverage: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 -m slow -s
 
@@ -51,6 +55,10 @@ bench: $(VENV)/.peers
 
 docs: $(VENV)/.installed
 	$(BIN)/python docs/peers.py
+
+# the libraries that the HTML report carries, at the versions of their manifest; needs npm
+vendor:
+	$(PYTHON) docs/vendor.py
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -68,6 +76,10 @@ $(VENV)/.peers: $(VENV)/.dev
 
 $(VENV)/.papers: $(VENV)/.dev
 	$(PIP) -e .[dev,papers]
+	touch $@
+
+$(VENV)/.browser: $(VENV)/.dev
+	$(PIP) -e .[dev,browser]
 	touch $@
 
 $(VENV)/.packages: $(VENV)/.peers

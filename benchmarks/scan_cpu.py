@@ -174,8 +174,8 @@ def main() -> None:
         "`python benchmarks/scan_cpu.py`: float32; 20th, 50th, 80th percentile of the rounds, in turns in one process;",
         "memory is the peak above the operands, in a process each. cpu and chunked are the two forms of",
         "`flopscan.ops.selective_scan`, with Numba and without; mamba_ssm is its `selective_scan_ref`, mambapy its",
-        "pscan with discretisation and read-out. Processor seconds are those of all threads, the median: what others do",
-        "on the machine makes rounds longer, and these hardly.",
+        "pscan with discretisation and read-out. Processor seconds are those of all threads, the median: what others",
+        "do on the machine makes rounds longer, and these hardly.",
     ]
     for label, shape in SHAPES.items():
         for backward in (False, True):

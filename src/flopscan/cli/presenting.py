@@ -48,7 +48,7 @@ options = several(
     click.option("--strict", is_flag=True, help="Exit with 3 if an operator was not counted."),
     click.option(
         "--output", "-o", "outputs", multiple=True, type=click.Path(), metavar="PATH",
-        help="Save the report as well; the suffix names the format, as in .json, .txt. Repeat for more.",
+        help="Save the report as well; the suffix names the format, as in .html, .json, .txt. Repeat for more.",
     ),
     click.option(
         "--device", metavar="NAME",

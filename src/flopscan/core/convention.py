@@ -114,7 +114,7 @@ class Convention:
         if handle is not None:
             try:
                 return handle(call)
-            except (KeyError, AttributeError, ValueError) as error:
+            except (LookupError, AttributeError, TypeError, ValueError) as error:
                 text = f"{self.name} cannot count {call.op}: its operands in the trace are not torch's ({error!r})"
                 raise SchemaError(f"{text}; capture it again") from error
         if cost is None or not self.weights:

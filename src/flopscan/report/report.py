@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -229,7 +229,7 @@ class Report:
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the report to ``path``, in the format that its suffix names: .json, .txt, .md, .csv, .tex. Atomic."""
+        """Write the report to ``path``, in the format of its suffix: .html, .json, .txt, .md, .csv, .tex. Atomic."""
         from flopscan.report import formats
 
         formats.save(self, path)
@@ -274,7 +274,7 @@ def by_module(ledger: Ledger, convention: Convention) -> dict[str, Row]:
         params[module.path] = params.get(module.path, 0) + module.params
     sums = {path: [own[path]] for path in own}
     for path in sorted(own, key=lambda p: -p.count(".") - bool(p)):
-        parent = _parent(path, own)
+        parent = parent_of(path, own)
         if parent is None:
             continue
         for table in (value, calls, missing, params):
@@ -290,7 +290,7 @@ def by_module(ledger: Ledger, convention: Convention) -> dict[str, Row]:
     }  # fmt: skip
 
 
-def _parent(path: str, paths: Mapping[str, Any]) -> str | None:
+def parent_of(path: str, paths: Collection[str]) -> str | None:
     """The nearest module above ``path`` that is there; None for the root."""
     while path:
         path = path.rpartition(".")[0]
@@ -333,4 +333,4 @@ def make(ledger: Ledger, convention: str = "flops") -> Report:
     return Report(ledger, conventions.get(convention))
 
 
-__all__ = ["SCHEMA", "Report", "Row", "by_module", "make"]
+__all__ = ["SCHEMA", "Report", "Row", "by_module", "make", "parent_of"]

@@ -17,27 +17,36 @@ _WORTH_OPENING = 20  # a module with a twentieth of the total or more is opened 
 
 @dataclass(frozen=True)
 class Node:
-    """A module, or ``times`` identical siblings: ``row`` is one of them; what is shown is ``times`` as much."""
+    """A module, or ``times`` identical siblings: ``row`` is one of them; what is shown is ``times`` as much.
+
+    ``also`` is what else must be the same in siblings that are folded.
+    """
 
     label: str
     row: Row
     children: tuple[Node, ...] = ()
     times: int = 1
+    also: Any = None
 
     def signature(self) -> Any:
         """What two nodes must share to be folded: class, numbers, and the same below."""
         row = self.row
         below = tuple((child.label, child.times, child.signature()) for child in self.children)
-        return row.cls, row.value, row.cost, row.calls, row.params, row.uncounted, below
+        return row.cls, row.value, row.cost, row.calls, row.params, row.uncounted, self.also, below
 
 
-def build(rows: Mapping[str, Row]) -> Node:
-    """The tree of ``rows`` (by path, in the model's order), folded, without modules that cost and hold nothing."""
+def build(rows: Mapping[str, Row], also: Mapping[str, Any] | None = None) -> Node:
+    """The tree of ``rows`` (by path, in the model's order), folded, without modules that cost and hold nothing.
+
+    ``also`` is what a view shows beside the rows, by path: only siblings that have the same are folded, and a module
+    that has something there is kept.
+    """
+    also = also or {}
     below: dict[str, list[str]] = {path: [] for path in rows}
     for path in rows:
         if path:
             below[_above(path, rows)].append(path)
-    return _node("", "", rows, below)
+    return _node("", "", rows, below, also)
 
 
 def _above(path: str, rows: Mapping[str, Row]) -> str:
@@ -49,14 +58,16 @@ def _above(path: str, rows: Mapping[str, Row]) -> str:
     return ""
 
 
-def _node(path: str, parent: str, rows: Mapping[str, Row], below: Mapping[str, list[str]]) -> Node:
+def _node(
+    path: str, parent: str, rows: Mapping[str, Row], below: Mapping[str, list[str]], also: Mapping[str, Any]
+) -> Node:
     label = path.removeprefix(f"{parent}.") if parent else path
     children = [
-        _unwrapped(_node(child, path, rows, below))
+        _unwrapped(_node(child, path, rows, below, also))
         for child in below[path]
-        if rows[child].cls not in _CONTAINERS and _costs(rows[child])
+        if rows[child].cls not in _CONTAINERS and (_costs(rows[child]) or also.get(child))
     ]
-    return Node(label, rows[path], tuple(_folded(children)))
+    return Node(label, rows[path], tuple(_folded(children)), also=also.get(path))
 
 
 def _costs(row: Row) -> bool:

@@ -1,0 +1,68 @@
+// What the page holds, unpacked: conventions, lines of numbers, modules, the folded tree.
+const page = JSON.parse(document.getElementById("data").textContent);
+const conventions = page.conventions.map(([name, unit, summary, source, total]) => ({
+  name, unit, summary, source, total: BigInt(total),
+}));
+const MEASURE = Object.fromEntries(page.pool.measures.map((name, place) => [name, place]));
+const lines = page.pool.lines.map(([pattern, distinct, measures]) => ({
+  pattern: page.pool.patterns[pattern],
+  distinct: distinct.map(BigInt),
+  measures: measures.map(BigInt),
+}));
+const modules = page.modules.map(([path, cls, line]) => ({ path, cls, line: lines[line] }));
+const operators = page.operators.map(([name, line]) => ({ name, line: lines[line] }));
+const phases = page.phases.map(([name, line]) => ({ name, line: lines[line] }));
+const sources = page.lines.map(([name, line]) => ({ name, line: lines[line] }));
+const total = lines[page.total];
+
+// what the reader has chosen
+const view = { convention: page.chosen, digits: false };
+
+/** A convention at the head of a column. */
+function labelOf(name) {
+  return { flops: "FLOPs", macs: "MACs" }[name] ?? name;
+}
+
+/** What a line comes to under a convention, by its place. */
+function valueOf(line, convention = view.convention) {
+  return line.distinct[line.pattern[convention]];
+}
+
+/** A number that no convention changes, or the sum of two. */
+function measure(line, name) {
+  if (name === "value") return valueOf(line);
+  if (name === "bytes") return measure(line, "bytes_read") + measure(line, "bytes_written");
+  return line.measures[MEASURE[name]];
+}
+
+/** Whether a line has a number to show under the chosen convention. */
+function costs(line) {
+  return ["value", "uncounted", "arithmetic", "bytes"].some((name) => measure(line, name) !== 0n);
+}
+
+// what a table sorts its lines by, largest first
+function byImportance(a, b) {
+  for (const name of ["value", "arithmetic", "bytes"]) {
+    const [one, two] = [measure(a.line, name), measure(b.line, name)];
+    if (one !== two) return one > two ? -1 : 1;
+  }
+  return 0;
+}
+
+const nodes = [];
+for (const [parent, module, label, local, family, own, time] of page.nodes) {
+  const above = nodes[parent];
+  const node = {
+    ...modules[module], index: nodes.length, above, label, local, family, time, children: [],
+    level: above ? above.level + 1 : 0,
+    operators: own.map(([name, group, line]) => ({ name, family: group, line: lines[line] })),
+  };
+  if (above) above.children.push(node);
+  nodes.push(node);
+}
+
+/** The label of one of the siblings that are folded: of "blocks.0-11" and 3 it is "blocks.3". */
+function labelOfOne(node, number) {
+  const [, stem, first] = /^([^]*?)(\d+)-\d+$/.exec(node.label);
+  return stem + String(Number(first) + number).padStart(first.length, "0");
+}

@@ -1,0 +1,468 @@
+"""The HTML report in a real browser: every number under every convention, and all that can be pressed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import flopscan
+from flopscan.report import numbers
+from flopscan.report import page as pages
+from flopscan.report.page import assets, sections
+from flopscan.report.report import Report
+from pages import EVIL, ROOFLINE, Wide, evil, huge, net
+
+pytestmark = pytest.mark.browser
+SCRIPT = Path(assets.__file__).parent / "script"
+CONVENTIONS = ("flops", "macs", "fvcore", "vmamba", "thop", "dispatcher")
+
+
+def use(page: Any, convention: str) -> None:
+    label = page.locator("#convention option").filter(has_text=re.compile(rf"^{re.escape(convention)} \("))
+    page.select_option("#convention", label=label.inner_text())
+
+
+def paths(page: Any) -> list[str]:
+    """The titles of the rows in sight: the paths of their modules."""
+    return page.eval_on_selector_all("#module-table tbody .label", "all => all.map(one => one.title)")
+
+
+def row_of(page: Any, path: str) -> Any:
+    return page.locator(f'#module-table tbody tr:has(.label[title="{path or "the model"}"])').first
+
+
+def cells(row: Any) -> dict[str, str]:
+    """The numbers of a row with all their digits."""
+    script = "tr => [...tr.querySelectorAll('td.n')].map(td => [td.classList[1], td.title || td.textContent])"
+    return dict(row.evaluate(script))
+
+
+def press_all(page: Any) -> None:
+    """Every layer apart, and every row open."""
+    page.click("#expand")
+    while page.locator("#module-table button.times", has_text=re.compile("^\N{MULTIPLICATION SIGN}")).count():
+        page.locator("#module-table button.times", has_text=re.compile("^\N{MULTIPLICATION SIGN}")).first.click()
+        page.click("#expand")
+
+
+def test_numbers_are_written_as_flopscan_writes_them(browser: Any) -> None:
+    page = browser.new_page()
+    chance = random.Random(6)
+    values = [0, 1, 999, 1000, 9999, 999_949, 999_950, 99_995_000, 9_999_500, 10**24, 10**27, 9_999_999 * 10**21, -1234]
+    values += [chance.randrange(10 ** chance.randrange(1, 30)) for _ in range(3000)]
+    pairs = [
+        (chance.randrange(b + 1), b) for b in (chance.randrange(1, 10 ** chance.randrange(1, 25)) for _ in range(3000))
+    ]
+    pairs += [(0, 5), (5, 0), (1, 20_000), (1, 20_001), (9994, 10**5), (9995, 10**5), (1, 8), (-1, 8), (3, 800), (5, 4)]
+    times = [chance.random() * 10.0 ** -chance.randrange(12) for _ in range(500)] + [0.0, 1.0, 0.9999, 1e-3]
+    found = page.evaluate(
+        f"""([values, pairs, times]) => {{ {(SCRIPT / "numbers.js").read_text()}
+        const all = values.map(BigInt);
+        return [all.map(exact), all.map(si), pairs.map(([a, b]) => percent(BigInt(a), BigInt(b))), times.map(seconds)];
+        }}""",
+        [[str(v) for v in values], [[str(a), str(b)] for a, b in pairs], times],
+    )
+    page.close()
+    assert found[0] == [numbers.exact(v) for v in values]
+    assert found[1] == [numbers.si(v) for v in values]
+    assert found[2] == [numbers.percent(a, b) for a, b in pairs]
+    assert found[3] == [sections.seconds(v) for v in times]
+
+
+@pytest.mark.parametrize("name", ["vmamba", "backward", "huge"])
+def test_a_convention_changes_every_number(opened: Any, vmamba: Report, name: str) -> None:
+    made = {"vmamba": lambda: vmamba, "backward": lambda: net(backward=True), "huge": huge}[name]()
+    page = opened(made)
+    press_all(page)
+    for convention in CONVENTIONS:
+        use(page, convention)
+        said = made.using(convention).to_dict()
+        whole = numbers.exact(said["value"])
+        assert page.inner_text("#value-whole") == f"{whole} {said['unit']}"
+        assert page.inner_text("#value b") == numbers.si(said["value"])
+        by_module = {row["name"]: row for row in said["by_module"]}
+        rows = page.eval_on_selector_all(
+            "#module-table tbody tr",
+            "all => all.map(tr => [tr.querySelector('.label').title,"
+            " [...tr.querySelectorAll('td.n')].map(td => [td.classList[1], td.title || td.textContent])])",
+        )
+        assert len(rows) > 40
+        for title, pairs in rows:
+            found, want = dict(pairs), by_module["" if title == "the model" else title]
+            assert found["value"] == numbers.exact(want["value"]), (convention, title)
+            assert found["share"] == numbers.percent(want["value"], said["value"])
+            assert found["bytes"] == numbers.exact(want["bytes_read"] + want["bytes_written"])
+            assert [found[k] for k in ("flops", "macs", "transcendentals", "params")] == [
+                numbers.exact(want[k]) for k in ("flops", "macs", "transcendentals", "params")
+            ]
+        tables = [("operator", said["by_operator"])] + [("phase", said["by_phase"])] * (name == "backward")
+        for table, rows_said in tables:
+            shown = page.eval_on_selector_all(
+                f"#{table}-table tbody tr:not([hidden])",
+                "all => all.map(tr => [tr.cells[0].textContent, tr.querySelector('.value').title"
+                " || tr.querySelector('.value').textContent])",
+            )
+            costly = {r["name"]: numbers.exact(r["value"]) for r in rows_said}
+            assert {n: v for n, v in dict(shown).items() if v != "0"} == {n: v for n, v in costly.items() if v != "0"}
+        assert page.inner_text("#said-unit") == said["unit"]
+        chosen = page.eval_on_selector_all("tr.chosen", "all => all.map(tr => tr.dataset.convention)")
+        assert set(chosen) == {convention}
+
+
+def test_all_digits(opened: Any, vmamba: Report) -> None:
+    page = opened(vmamba)
+    page.check("#digits")
+    said = {row["name"]: row for row in vmamba.to_dict()["by_operator"]}
+    row = page.locator("#operator-table tbody tr").first
+    assert row.locator(".value").inner_text() == numbers.exact(said["aten::convolution"]["value"])
+    assert page.locator("#scan-table tr.chosen td.n").first.inner_text() == numbers.exact(
+        vmamba.to_dict()["scan"]["conventions"][0]["value"]
+    )
+    page.uncheck("#digits")
+    assert row.locator(".value").inner_text() == numbers.si(said["aten::convolution"]["value"])
+
+
+def test_the_tree_opens_as_deep_as_asked(opened: Any, vmamba: Report) -> None:
+    page = opened(vmamba)
+    assert "what matters" in page.inner_text("#depth-value") and 20 < len(paths(page)) < 60
+    page.click("#collapse")
+    assert paths(page) == ["the model"]
+    page.locator("#depth").fill("1")
+    assert paths(page)[:3] == ["the model", "patch_embed", "layers.0"] and page.inner_text("#depth-value").startswith(
+        "1 of"
+    )
+    twist = row_of(page, "layers.0").locator(".twist")
+    assert twist.get_attribute("aria-expanded") == "false"
+    twist.click()
+    assert "layers.0.blocks.0" in paths(page)
+    row_of(page, "layers.0").locator(".twist").press("Enter")
+    assert "layers.0.blocks.0" not in paths(page)
+    page.click("#expand")
+    assert len(paths(page)) == page.locator("#module-table tbody tr").count() > 60
+
+
+def test_equal_layers_come_apart_and_fold_again(opened: Any, vmamba: Report) -> None:
+    page = opened(vmamba)
+    page.click("#expand")
+    before = paths(page)
+    folded = row_of(page, "layers.2.blocks.0")
+    assert folded.locator(".label").inner_text() == "blocks.0-7"
+    whole = cells(folded)["value"]
+    folded.locator("button.times").click()
+    by_module = {row["name"]: row for row in vmamba.to_dict()["by_module"]}
+    for i in range(8):
+        one = row_of(page, f"layers.2.blocks.{i}")
+        assert one.locator(".label").inner_text() == f"blocks.{i}"
+        assert cells(one)["value"] == numbers.exact(by_module[f"layers.2.blocks.{i}"]["value"])
+    assert int(whole.replace(",", "")) == 8 * by_module["layers.2.blocks.7"]["value"]
+    row_of(page, "layers.2.blocks.5").locator(".twist").click()
+    assert "layers.2.blocks.5.op" in paths(page)
+    assert page.evaluate("document.activeElement.closest('tr').querySelector('.label').title") == "layers.2.blocks.5"
+    row_of(page, "layers.2.blocks.5").locator("button.times").click()
+    assert paths(page) == before
+
+
+def test_search_finds_modules_in_folded_layers(opened: Any, vmamba: Report) -> None:
+    page = opened(vmamba)
+    every = [row["name"] for row in vmamba.to_dict()["by_module"]]
+    before = paths(page)
+    page.fill("#search", "blocks.7.mlp.fc1")
+    assert paths(page)[-1] == "layers.2.blocks.0.mlp.fc1" and page.inner_text("#found") == "1 module found"
+    page.fill("#search", "ss2d")
+    classes = [module.cls for module in vmamba.ledger.trace.modules]
+    assert page.inner_text("#found") == f"{classes.count('SS2D')} modules found in 4 rows"
+    assert page.locator("th.hit").count() == 4
+    page.fill("#search", "mlp.fc2")
+    assert page.inner_text("#found").startswith(f"{sum('mlp.fc2' in name for name in every)} modules")
+    assert page.locator("#flame .frame.hit").count() > 0
+    page.fill("#search", "no such thing")
+    assert page.inner_text("#found") == "nothing found" and paths(page) == []
+    page.fill("#search", "")
+    assert paths(page) == before and page.locator("#flame .frame.hit").count() == 0
+
+
+def frames(page: Any) -> dict[str, float]:
+    script = (
+        "all => all.map(g => [g.getAttribute('aria-label'), Number(g.querySelector('rect').getAttribute('width'))])"
+    )
+    page.wait_for_timeout(100)  # widths are set one turn after the frames
+    return dict(page.eval_on_selector_all("#flame .frame", script))
+
+
+def test_the_chart_shows_each_metric(opened: Any, vmamba: Report) -> None:
+    page = opened(vmamba, roofline=ROOFLINE)
+    said = vmamba.to_dict()
+    wanted = {
+        "value": f"{numbers.exact(said['value'])} FLOP",
+        "macs": f"{numbers.exact(said['macs'])} MAC",
+        "transcendentals": numbers.exact(said["transcendentals"]),
+        "bytes": f"{numbers.exact(said['bytes_read'] + said['bytes_written'])} B",
+        "params": f"{numbers.exact(said['params'])} parameters",
+        "time": "12.3 ms",
+    }
+    assert page.eval_on_selector_all("#metrics button", "all => all.map(b => b.dataset.metric)") == list(wanted)
+    for metric, text in wanted.items():
+        page.click(f'[data-metric="{metric}"]')
+        assert page.get_attribute(f'[data-metric="{metric}"]', "aria-checked") == "true"
+        assert page.inner_text("#frame") == f"(model) (VMamba): {text}, 100.0% of the whole"
+    page.click('[data-metric="bytes"]')
+    by_module = {row["name"]: row for row in said["by_module"]}
+    layer = by_module["layers.2"]["bytes_read"] + by_module["layers.2"]["bytes_written"]
+    label = next(label for label in frames(page) if label.startswith("layers.2 "))
+    width = frames(page)[label]
+    assert f": {numbers.exact(layer)} B" in label
+    whole = page.evaluate("document.getElementById('flame').clientWidth")
+    assert width == pytest.approx(whole * layer / (said["bytes_read"] + said["bytes_written"]), rel=1e-6)
+    assert any(label.startswith("selective_scan (flopscan::selective_scan): ") for label in frames(page))
+    use(page, "fvcore")
+    page.click('[data-metric="value"]')
+    value = vmamba.using("fvcore").by_module()["layers.2"].value
+    assert any(f"layers.2 (Sequential): {numbers.exact(value)} fvcore flop," in label for label in frames(page))
+
+
+def test_the_chart_zooms_by_mouse_and_by_key(opened: Any, vmamba: Report) -> None:
+    page = opened(vmamba)
+    whole = page.evaluate("document.getElementById('flame').clientWidth")
+    frame = page.locator("#flame .frame[aria-label^='layers.2 ']")
+    frame.hover()
+    assert page.inner_text("#frame").startswith("layers.2 (Sequential): 5,186,865,698 FLOP")
+    assert frame.locator("title").text_content() == page.inner_text("#frame")
+    frame.click()
+    page.wait_for_timeout(100)
+    assert float(frame.locator("rect").get_attribute("width") or 0) == pytest.approx(whole, rel=1e-6)
+    page.click("#unzoom")
+    assert page.is_disabled("#unzoom")
+    page.locator("#flame .frame[tabindex='0']").focus()
+    for key in ("ArrowDown", "ArrowRight", "ArrowRight", "ArrowDown"):
+        page.keyboard.press(key)
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')").startswith(
+        "blocks.0-1 \N{MULTIPLICATION SIGN} 2 (VSSBlock)"
+    )
+    page.keyboard.press("Enter")
+    assert page.is_enabled("#unzoom") and page.inner_text("#frame").startswith(
+        "blocks.0-1 \N{MULTIPLICATION SIGN} 2 (VSSBlock)"
+    )
+    page.keyboard.press("Escape")
+    assert page.is_disabled("#unzoom") and page.inner_text("#frame").startswith("(model)")
+    page.check("#apart")
+    assert sum(label.startswith("blocks.7 (VSSBlock)") for label in frames(page)) == 1
+
+
+def test_operators_are_sorted_by_any_column(opened: Any, vmamba: Report) -> None:
+    page = opened(vmamba)
+    said = {row["name"]: row for row in vmamba.to_dict()["by_operator"]}
+    names = "all => all.map(tr => tr.cells[0].textContent)"
+    for column, key in (("calls", "calls"), ("macs", "macs"), ("transcendentals", "transcendentals")):
+        page.click(f"#operator-table th.{column} button")
+        found = page.eval_on_selector_all("#operator-table tbody tr:not([hidden])", names)
+        assert [said[n][key] for n in found] == sorted((said[n][key] for n in found), reverse=True)
+        assert page.get_attribute(f"#operator-table th.{column}", "aria-sort") == "descending"
+    page.click("#operator-table th.transcendentals button")
+    found = page.eval_on_selector_all("#operator-table tbody tr:not([hidden])", names)
+    assert [said[n]["transcendentals"] for n in found] == sorted(said[n]["transcendentals"] for n in found)
+    page.click('#operator-table th[data-by="name"] button')
+    found = page.eval_on_selector_all("#operator-table tbody tr:not([hidden])", names)
+    assert found == sorted(found) and page.locator("#operator-table th[aria-sort]").count() == 1
+
+
+@pytest.mark.parametrize("convention", ["flops", "fvcore", "vmamba"])
+@pytest.mark.parametrize("name", ["vmamba", "backward", "hostile", "huge"])
+def test_the_saved_json_is_the_report(opened: Any, vmamba: Report, name: str, convention: str) -> None:
+    reports = {"vmamba": lambda: vmamba, "backward": lambda: net(backward=True), "hostile": evil, "huge": huge}
+    made = reports[name]()
+    page = opened(made)
+    use(page, convention)
+    saved = download(page, "json")
+    want, found = json.loads(json.dumps(made.using(convention).to_dict())), json.loads(saved)
+    for table in ("by_operator", "by_phase"):  # rows that are equal in all that they are sorted by may change places
+        assert [row["value"] for row in found[table]] == [row["value"] for row in want[table]]
+        found[table], want[table] = (sorted(rows[table], key=lambda row: row["name"]) for rows in (found, want))
+    assert found == want
+
+
+def download(page: Any, kind: str) -> str:
+    with page.expect_download() as waiting:
+        page.click(f'[data-save="{kind}"]')
+    assert re.fullmatch(r"[\w.-]+\.(json|csv)", waiting.value.suggested_filename)
+    return Path(waiting.value.path()).read_text(encoding="utf-8")
+
+
+def test_the_saved_tables_are_the_report(opened: Any, vmamba: Report) -> None:
+    page = opened(vmamba)
+    use(page, "vmamba")
+    said = vmamba.using("vmamba").to_dict()
+    for kind, first, rows in (("modules", "module", said["by_module"]), ("operators", "operator", said["by_operator"])):
+        found = list(csv.DictReader(io.StringIO(download(page, kind), newline="")))
+        assert [row[first] for row in found] == [row["name"] for row in rows]
+        for row, want in zip(found, rows, strict=True):
+            assert (row["convention"], row["unit"]) == ("vmamba", "mixed")
+            assert all(int(row[key]) == want[key] for key in want if key not in ("name", "class"))
+
+
+def test_a_spreadsheet_takes_no_name_for_a_formula(opened: Any) -> None:
+    page = opened(evil())
+    rows = list(csv.reader(io.StringIO(download(page, "modules"), newline="")))
+    assert [EVIL, EVIL] in [row[:2] for row in rows]
+    source = f"{(SCRIPT / 'exports.js').read_text()} return ['=1+1', '@a', 'a,\"b\"'].map(cellOf);"
+    assert page.evaluate(f"() => {{ {source} }}") == ["'=1+1", "'@a", '"a,""b"""']
+
+
+def test_what_a_model_says_stays_text(opened: Any) -> None:
+    page = opened(
+        evil(), roofline={**ROOFLINE, "device": EVIL, "points": [{**ROOFLINE["points"][0], "operator": EVIL}]}
+    )
+    assert page.inner_text("#frame").endswith("\N{GREATER-THAN OR EQUAL TO} 260 FLOP, 100.0% of the whole")
+    press_all(page)
+    use(page, "fvcore")
+    page.check("#digits")
+    assert page.evaluate("window.pwned") is None and page.locator("img, iframe").count() == 0
+    assert page.locator("script").count() == 1 + len(assets.scripts())
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_the_policy_stops_what_is_not_of_the_page(browser: Any, tmp_path: Path) -> None:
+    html, said = pages.render(net()), []
+    intruder = (
+        "<script>window.pwned = 1</script><img src='data:,' onerror='window.pwned = 2'><p style='color: red' id=p>"
+    )
+    (tmp_path / "page.html").write_text(html.replace("</body>", f"{intruder}</body>"), encoding="utf-8")
+    page = browser.new_page()
+    page.on("console", lambda message: said.append(message.text))
+    page.goto((tmp_path / "page.html").as_uri())
+    page.wait_for_timeout(100)
+    assert page.evaluate("window.pwned") is None
+    assert page.evaluate("getComputedStyle(document.getElementById('p')).color") != "rgb(255, 0, 0)"
+    page.close()
+    assert len([text for text in said if "Content Security Policy" in text]) >= 3
+
+
+def test_the_theme_is_the_systems_until_it_is_switched(opened: Any) -> None:
+    ground = "getComputedStyle(document.body).backgroundColor"
+    for system, other in (("light", "dark"), ("dark", "light")):
+        page = opened(net(), color_scheme=system)
+        first = page.evaluate(ground)
+        assert page.inner_text("#theme") == other
+        page.click("#theme")
+        assert page.evaluate(ground) != first and page.inner_text("#theme") == system
+        page.click("#theme")
+        assert page.evaluate(ground) == first
+
+
+def contrast(one: list[float], two: list[float]) -> float:
+    def light(rgb: list[float]) -> float:
+        parts = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in rgb)]
+        return sum(w * p for w, p in zip((0.2126, 0.7152, 0.0722), parts, strict=True))
+
+    low, high = sorted((light(one), light(two)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_text_can_be_read_on_its_ground(opened: Any, theme: str) -> None:
+    page = opened(flopscan.report.report.make(evil().ledger), color_scheme=theme)
+    found = page.evaluate(
+        """() => { const seen = new Map();
+        const rgb = (text) => text.match(/[\\d.]+/g).map(Number);
+        for (const element of document.querySelectorAll("body *")) {
+          const own = [...element.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
+          if (!own || !element.checkVisibility() || element.closest("svg, script")) continue;
+          let ground = element;
+          while (ground && (rgb(getComputedStyle(ground).backgroundColor)[3] ?? 1) < 1) ground = ground.parentElement;
+          const pair = [getComputedStyle(element).color, getComputedStyle(ground).backgroundColor];
+          seen.set(pair.join(), [element.tagName, element.className, ...pair.map(rgb)]);
+        } return [...seen.values()]; }"""
+    )
+    assert len(found) > 5
+    for tag, cls, text, ground in found:
+        assert contrast(text, ground) >= 4.5, (tag, cls, text, ground)
+
+
+def test_the_table_is_whole_without_scripts(opened: Any, vmamba: Report) -> None:
+    page = opened(vmamba, java_script_enabled=False)
+    rows = page.locator("#module-table-whole tbody tr")
+    assert rows.count() > 60 and all(row.is_visible() for row in rows.all())
+    assert page.locator(".script:visible, button:visible, select:visible").count() == 0
+    with_scripts = opened(vmamba)
+    with_scripts.click("#expand")
+    read = "all => all.map(tr => [...tr.cells].map(td => td.textContent.trim().replace(/\\s+/g, ' ') + td.title))"
+    assert page.locator("#module-table-whole tbody tr").evaluate_all(read) == with_scripts.eval_on_selector_all(
+        "#module-table tbody tr", read
+    )
+
+
+def test_it_prints_without_controls(opened: Any, vmamba: Report) -> None:
+    page = opened(vmamba, color_scheme="dark")
+    page.emulate_media(media="print", color_scheme="dark")
+    assert not page.locator(".toolbar").is_visible() and not page.locator("#search").is_visible()
+    assert page.locator("#module-table").is_visible() and page.locator("#flame svg").is_visible()
+    assert page.evaluate("getComputedStyle(document.body).color") == "rgb(26, 32, 40)"
+    assert page.pdf(format="A4", print_background=True).startswith(b"%PDF")
+
+
+def test_the_command_is_copied(opened: Any, vmamba: Report) -> None:
+    page = opened(vmamba, permissions=["clipboard-read", "clipboard-write"])
+    use(page, "fvcore")
+    page.click("#copy")
+    page.wait_for_function("document.getElementById('copy').textContent === 'copied'")
+    assert page.evaluate("navigator.clipboard.readText()") == "flopscan count vmamba_tiny --convention fvcore"
+
+
+@pytest.mark.parametrize("width", [400, 900, 1400])
+@pytest.mark.parametrize("name", ["vmamba", "hostile"])
+def test_nothing_is_wider_than_the_window(opened: Any, vmamba: Report, width: int, name: str) -> None:
+    page = opened(vmamba if name == "vmamba" else evil(), width=width, roofline=ROOFLINE)
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator("#roof svg circle").count() == 2
+    shown = "all => all.filter(one => one.scrollWidth > one.clientWidth + 1).map(one => one.getAttribute('aria-label'))"
+    if name == "vmamba":
+        assert page.eval_on_selector_all("#modules .scroll, #operators .scroll", shown) == []
+
+
+def test_ten_thousand_calls_open_in_two_seconds(opened: Any) -> None:
+    made = flopscan.count(Wide(3334), (4, 8))
+    assert sum(r.count for r in made.ledger.trace.records if not r.envelope) >= 10_000
+    page = opened(made)
+    painted = (
+        "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(performance.now()))))"
+    )
+    taken = [page.evaluate(painted)]
+    for _ in range(4):
+        page.reload()
+        taken.append(page.evaluate(painted))
+    print("milliseconds from the request to the second frame:", [round(t) for t in taken])
+    assert min(taken) < 2000
+    page.locator("button.more").first.click()
+    assert page.locator("#module-table tbody tr").count() > 3334
+
+
+def test_it_is_valid_html() -> None:
+    import html5lib
+
+    for made in (net(backward=True, lines=True), evil()):
+        html5lib.HTMLParser(strict=True).parse(pages.render(made, roofline=ROOFLINE))
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [400, 900, 1400])
+def test_pictures_for_the_documents(opened: Any, vmamba: Report, tmp_path: Path, width: int, theme: str) -> None:
+    from PIL import Image
+
+    page = opened(vmamba, width=width, color_scheme=theme)
+    page.click('[data-metric="bytes"]' if theme == "dark" else '[data-metric="value"]')
+    page.mouse.move(0, 0)
+    page.evaluate("document.activeElement.blur()")
+    page.wait_for_timeout(200)
+    path = Path(os.environ.get("FLOPSCAN_IMAGES", tmp_path)) / f"report-{width}-{theme}.png"
+    taken = page.screenshot(full_page=True)
+    with Image.open(io.BytesIO(taken)) as image:
+        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+    assert 10_000 < path.stat().st_size < 250_000
