@@ -12,7 +12,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from flopscan.version import VERSION
+
+__version__ = VERSION
 
 if TYPE_CHECKING:
     from flopscan.api import count, counting, shape, stand_ins

@@ -7,11 +7,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from flopscan import __version__
 from flopscan.errors import FlopscanError
 from flopscan.report.numbers import exact, percent, si
 from flopscan.report.page import assets, data, sections
 from flopscan.report.report import Report
+from flopscan.version import VERSION
 
 _NOT_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 _IN_A_SCRIPT = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
@@ -33,7 +33,7 @@ def render(report: Report, *, depth: int | None = None, roofline: Mapping[str, A
             data=_json(page.to_dict()),
             assets=assets,
             sections=sections,
-            version=__version__,
+            version=VERSION,
         )
     )
     return _NOT_TEXT.sub("\ufffd", text).rstrip("\n")
