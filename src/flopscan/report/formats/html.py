@@ -9,8 +9,11 @@ from flopscan.report.report import Report
 def render(report: Report, shown: Shown | None = None) -> str:
     """The page, without a newline at the end, open down to the depth that is asked for."""
     from flopscan.report import page
+    from flopscan.report.page import bounds
 
-    return page.render(report, depth=shown.depth if shown else None)
+    shown = shown or Shown()
+    roofline = bounds.of(shown.roofline) if shown.roofline is not None else None
+    return page.render(report, depth=shown.depth, roofline=roofline)
 
 
 FORMAT = Format("html", (".html", ".htm"), render)
