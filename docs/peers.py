@@ -29,9 +29,11 @@ with the tool itself (`make test-peers`; `make test` compares with what the tool
     flopscan count vmamba_tiny --convention ptflops     # the number that ptflops would print
     flopscan explain vmamba_tiny --between fvcore,thop  # what lies between two of them, step by step
 
-A mistake that we know of is reproduced, and can be switched off by its name:
+A mistake that we know of is reproduced, is told in a report with what it is of the number, and is left out by its key:
 
-    conventions.get("fvcore").without("what matmul broadcasts is lost").total(report.ledger)
+    flopscan count vmamba_tiny --convention ptflops~twice             # ptflops without one of its mistakes
+    flopscan explain vmamba_tiny --between ptflops,ptflops~all        # without all of them, one by one
+    report.under("fvcore~broadcast~einsum"), report.using("fvcore").mistakes  # in Python
 
 Where a model of transformers runs a state-space kernel, a tool that counts operators or functions sees what
 transformers writes out in torch, and one that counts modules sees the layers around it; of a compiled kernel of a
@@ -59,8 +61,10 @@ def _section(convention: Convention) -> str:
     )
     lines += ["", _told(convention), ""]
     if convention.bugs:
-        lines += ["| known mistake | where it stands |", "|---|---|"]
-        lines += [f"| {_cell(bug.name)} | {_cell(bug.source)} |" for bug in convention.bugs]
+        lines += ["| without it | known mistake | where it stands |", "|---|---|---|"]
+        lines += [
+            f"| `{convention.name}~{bug.key}` | {_cell(bug.name)} | {_cell(bug.source)} |" for bug in convention.bugs
+        ]
         lines.append("")
     return "\n".join(lines)
 

@@ -24,11 +24,7 @@ def render(found: Explanation, *, width: int | None = None, color: bool = False)
     rows += [] if found.steps else [(f"{_GAP}no difference", "", "", "")]
     rows.append((_title(found, 1), exact(found.end), "", "bold"))
     lines += _table(rows, width)
-    sources = {step.reason.partition(": ")[2]: step.source for step in found.steps if step.source}
-    if sources:
-        lines += [[("", "")], *wrap("where the mistakes stand, and what else is known of them: docs/peers.md", width)]
-    for name, source in sources.items():
-        lines += wrap(f"{_GAP}{name}: {source}", width, indent=_GAP * 2, style="dim")
+    lines += _sources(found, width)
     return coloured(lines) if color else plain(lines)
 
 
@@ -37,6 +33,19 @@ def _head(found: Explanation, width: int) -> list[Line]:
         return []
     inputs = f", {', '.join(found.inputs)}" if found.inputs else ""
     return [*wrap(f"{found.target}{inputs}", width, style="dim"), [("", "")]]
+
+
+def _sources(found: Explanation, width: int) -> list[Line]:
+    """Where each mistake stands, and what tells all of a counter."""
+    sources = {step.reason.partition(": ")[2]: step.source for step in found.steps if step.source}
+    if not sources:
+        return []
+    names = dict.fromkeys(one.name.partition("~")[0] for one in (found.first, found.second) if one.bugs)
+    commands = " and ".join(f"flopscan{KEEP}conventions{KEEP}{name}" for name in names)
+    lines = [[("", "")], *wrap(f"where the mistakes stand; all of them: {commands}", width)]
+    for name, source in sources.items():
+        lines += wrap(f"{_GAP}{name}: {source}", width, indent=_GAP * 2, style="dim")
+    return lines
 
 
 def _title(found: Explanation, which: int) -> str:

@@ -116,7 +116,7 @@ def _by_formulas(name: str, place: Place, a: Convention, b: Convention) -> str:
     if name in _KERNELS:
         return f"{name}: {_kernel(name, b)}, not {_kernel(name, a)}"
     if a.whole is not None or b.whole is not None:
-        return f"{name}: {_by(b)}, not {_by(a)}"
+        return f"{name}: {_by(b, place)}, not {_by(a, place)}"
     what, count = ("a multiply-add", place.multiply_adds) if place.multiply_adds else ("an element", place.outputs)
     if not count:
         return f"{name}: {b.name}'s formula, not {a.name}'s"
@@ -131,6 +131,8 @@ def _kernel(name: str, convention: Convention) -> str:
     return "its arithmetic" if convention.weights else f"what {convention.name} sees of a loop in torch"
 
 
-def _by(convention: Convention) -> str:
-    """How it counts a family that one of the two counts by parameters."""
-    return f"{convention.name}'s {'six a parameter and token' if convention.whole is not None else 'arithmetic'}"
+def _by(convention: Convention, place: Place) -> str:
+    """How it counts a family that one of the two counts by parameters, or by pairs of positions."""
+    if convention.whole is None:
+        return f"{convention.name}'s arithmetic"
+    return f"{convention.name}'s six a {'pair and channel' if place.pairs else 'parameter and token'}"

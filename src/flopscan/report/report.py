@@ -14,6 +14,7 @@ from flopscan.core.cost import TRANSCENDENTAL, Cost, total
 from flopscan.core.ledger import Ledger, Uncounted
 from flopscan.report import scan as scans
 from flopscan.report.explain import Explanation, explain
+from flopscan.report.mistakes import Mistake, mistakes
 
 if TYPE_CHECKING:
     from flopscan.devices.device import Device
@@ -143,6 +144,11 @@ class Report:
         return self.convention.kernels_at_zero(self.ledger)
 
     @property
+    def mistakes(self) -> tuple[Mistake, ...]:
+        """The known mistakes of the counter that the convention reproduces, and what each is of `value`."""
+        return mistakes(self.ledger, self.convention)
+
+    @property
     def again(self) -> str:
         """The command that gives this count again; empty for a model that no command line can name."""
         command = str(self.ledger.trace.origin.get("again", ""))
@@ -205,6 +211,7 @@ class Report:
             "convention": self.convention.name,
             "value": int(self.value),
             "unit": self.unit,
+            "mistakes": [mistake.to_dict() for mistake in self.mistakes],
             "flops": int(self.flops),
             "executed_flops": int(self.executed_flops),
             "macs": int(self.macs),

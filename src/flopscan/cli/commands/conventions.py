@@ -8,24 +8,50 @@ import textwrap
 import click
 
 from flopscan.cli import presenting, settings
+from flopscan.core.convention import Convention
 
 
 @click.command(
     "conventions",
     short_help="List the ways to count.",
-    epilog="\b\nExample:\n  flopscan count vmamba_tiny --convention vmamba\n",
+    epilog="\b\nExamples:\n  flopscan conventions\n  flopscan conventions ptflops\n"
+    "  flopscan count vmamba_tiny --convention ptflops~twice\n",
 )
+@click.argument("name", required=False)
 @settings.debug
-def command() -> None:
-    """List the conventions: what each counts, in which unit, and where it comes from."""
+def command(name: str | None) -> None:
+    """List the conventions: what each counts, in which unit, and where it comes from. Of one, its mistakes as well."""
     from flopscan import conventions
 
     width = min(120, shutil.get_terminal_size().columns)
-    blocks = []
-    for name in conventions.names():
-        one = conventions.get(name)
-        lines = [f"{name}  ({one.unit})"]
-        for text in (one.summary, f"source: {one.source}" if one.source else ""):
-            lines += textwrap.wrap(text, width, initial_indent="  ", subsequent_indent="    ", break_long_words=False)
-        blocks.append("\n".join(lines))
+    if name is not None:
+        presenting.show("\n".join([*_block(conventions.get(name), width), *_more(conventions.get(name), width)]))
+        return
+    blocks = ("\n".join(_block(conventions.get(one), width)) for one in conventions.names())
     presenting.show("\n\n".join(blocks))
+
+
+def _block(one: Convention, width: int) -> list[str]:
+    """Name, unit, what it counts, and where it is from."""
+    lines = [f"{one.name}  ({one.unit})"]
+    for text in (one.summary, f"source: {one.source}" if one.source else ""):
+        lines += _wrapped(text, width)
+    return lines
+
+
+def _more(one: Convention, width: int) -> list[str]:
+    """The version that it is of, what it sees, and the mistakes of a counter, with the name that leaves each out."""
+    seen = "a training step" if one.whole else "forward alone" if one.phases == ("forward",) else "forward and backward"
+    lines = _wrapped(f"version: {one.version}" if one.version else "", width) + _wrapped(f"sees: {seen}", width)
+    if one.mended:
+        lines += _wrapped(f"without the mistakes: {', '.join(one.mended)}", width)
+    if one.bugs:
+        every = "~".join((one.name, "all"))
+        lines += ["", f"known mistakes, which it reproduces; {every} is it without them"]
+    for bug in one.bugs:
+        lines += [f"  {one.name}~{bug.key}", *_wrapped(f"  {bug.name} ({bug.source})", width)]
+    return lines
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, initial_indent="  ", subsequent_indent="    ", break_long_words=False)

@@ -64,7 +64,23 @@ def headline(report: Report, width: int) -> list[Line]:
     lines += [[("", "")], *_totals(rows, width)]
     for convention in _others(report):
         lines += wrap(_under(report.using(convention)), width, indent="  ", style="cyan")
+        lines += _mistakes(report.using(convention), width)
     return lines
+
+
+def _mistakes(report: Report, width: int) -> list[Line]:
+    """What each known mistake of the counter is of its number, and the name that leaves it out."""
+    return [
+        line
+        for mistake in report.mistakes
+        for line in wrap(
+            f"  of it a mistake: {mistake.amount:+,}{KEEP}{report.unit.replace(' ', KEEP)}, {mistake.bug.name}"
+            f" ({mistake.bug.source}); without: {report.convention.name}~{mistake.bug.key}",
+            width,
+            indent="    ",
+            style="dim",
+        )
+    ]
 
 
 def _short(value: int, unit: str) -> str:
