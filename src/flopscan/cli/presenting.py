@@ -17,7 +17,7 @@ from flopscan.report.format import Shown
 from flopscan.report.formats.text import NARROWEST
 from flopscan.report.listing import VIEWS
 
-_ASCII = str.maketrans({"█": "#", "▌": "-", "…": "~", "≥": ">"})
+_ASCII = str.maketrans("█▉▊▋▌▍▎▏…≥│├└", "####----~>||`")
 
 depth = click.option(
     "--depth",
