@@ -115,6 +115,20 @@ def test_the_steps_apart_give_the_same_report(run: Run) -> None:
     assert "as macs counts: 30 = 30 MAC" in run("report net.ledger.json -c macs")[1]
 
 
+def test_rows_hide_and_sort_as_asked(run: Run) -> None:
+    whole = run(f"count {NET}")[1]
+    assert run(f"count {NET} --min-share 0 --sort value")[1] == whole
+    code, out, _ = run(f"count {NET} --min-share 100% --depth 2 --sort name -o a.json -o a.md")
+    assert code == 0 and "hidden" not in out, "one layer that is all of the model is not under 100%"
+    assert run(f"count {NET} --min-share 101")[::2] == (
+        2, "flopscan: error: invalid value for '--min-share': '101' is not a share from 0 to 100 percent"
+        " (see flopscan count --help)\n",
+    )  # fmt: skip
+    assert run(f"count {NET} --by operator --sort params")[::2] == (
+        2, "flopscan: error: operators have no parameters to sort by; sort modules by them, or by another key\n"
+    )  # fmt: skip
+
+
 def test_lines_are_recorded_when_they_are_asked_for(run: Run) -> None:
     assert "nets.py:12" in run(f"count {NET} --by line")[1]
     run(f"trace {NET} -o net.trace.json --lines")

@@ -199,7 +199,9 @@ def test_columns_of_all_tables_stand_below_one_another(width: int, known: bool) 
     lines = text.render(make(Ledger(Trace(one.trace.calls, records, one.trace.modules), one.prices)), width=width)
     heads = [line for line in lines.splitlines() if re.match("(phase|module|operator) ", line)]
     assert len(heads) == 3
-    ends = [{word.group(): word.end() for word in re.finditer(r"share|FLOPs(?!,)|MACs|exp/log|bytes", h)} for h in heads]
+    ends = [
+        {word.group(): word.end() for word in re.finditer(r"share|FLOPs(?!,)|MACs|exp/log|bytes", h)} for h in heads
+    ]
     assert ends[0] == ends[1] == ends[2] and "FLOPs" in ends[0]
 
 
@@ -220,7 +222,7 @@ def test_small_modules_hide_and_are_told() -> None:
         assert re.search(r"^. head", shown, re.MULTILINE) is None
         assert "hidden: 1 module under 1%, 2 (<0.01%)" in shown
     everything = text.render(report(), width=100, depth=3, min_share=100)
-    assert "hidden: 3 modules under 100%, 12.00 G together (100.0%)" in everything
+    assert "hidden: 3 modules under 100% each, together 12.00 G (100.0%)" in everything
     deep = text.render(report(), width=100, depth=0, min_share=1)
     assert "hidden" not in deep, "what the depth leaves closed hides nothing"
 
@@ -297,7 +299,7 @@ def test_a_remark_keeps_how_many_there_are() -> None:
     shown = lambda width: plain(table([Column("module", "name"), Column("n")], rows, width)[0][1:])
     assert shown(40) == "├ attention  12x ALongClassName  1"
     assert shown(28) == "├ attention  12x ALo…Name  1"
-    assert shown(22) == "├ attention  12x    1"
+    assert shown(22) == "├ attention  12x     1"
 
 
 def test_depth_says_how_deep_the_tree_goes() -> None:

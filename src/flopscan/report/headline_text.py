@@ -41,7 +41,9 @@ def _totals(rows: Sequence[tuple[str, str, str]], width: int) -> list[Line]:
         style = "dim" if name.startswith(" ") else ""
         strong = style or "bold"
         if label + 2 + short + 2 + whole <= width:
-            lines.append([(f"{name:<{label}}  ", style), (f"{brief:>{short}}", strong), (f"  {digits:>{whole}}", "dim")])
+            lines.append(
+                [(f"{name:<{label}}  ", style), (f"{brief:>{short}}", strong), (f"  {digits:>{whole}}", "dim")]
+            )
         elif label + 2 + whole <= width:
             lines.append([(f"{name:<{label}}  ", style), (f"{digits:>{whole}}", strong)])
         else:

@@ -36,9 +36,7 @@ def sheet(report: Report, shown: Shown) -> Sheet:
     return Sheet(title, headings, tuple(entries), (*notes, *footnotes(report)), again=report.again)
 
 
-def _modules(
-    report: Report, measures: Sequence[listing.Measure], nodes: Iterable[tuple[int, Node]]
-) -> Iterable[Entry]:
+def _modules(report: Report, measures: Sequence[listing.Measure], nodes: Iterable[tuple[int, Node]]) -> Iterable[Entry]:
     """The tree as the text shows it: identical siblings are one row, of all of them together."""
     for level, node in nodes:
         row, times = node.row, node.times
@@ -46,15 +44,11 @@ def _modules(
         yield Entry(cells, node.remark, level, bool(row.uncounted), frozenset() if level else None)
 
 
-def _rows(
-    report: Report, measures: Sequence[listing.Measure], shown: Shown
-) -> tuple[list[Entry], selection.Hidden]:
+def _rows(report: Report, measures: Sequence[listing.Measure], shown: Shown) -> tuple[list[Entry], selection.Hidden]:
     """What costs something, and below it the sum of all; and what of it is too small to be shown."""
     rows, free = listing.lines(report) if shown.by == "line" else listing.operators(report)
     large, small = selection.rows(rows, report, shown.min_share, shown.sort)
-    found = [
-        Entry((row.name, row.calls, *_cells(report, measures, row)), least=bool(row.uncounted)) for row in large
-    ]
+    found = [Entry((row.name, row.calls, *_cells(report, measures, row)), least=bool(row.uncounted)) for row in large]
     calls = sum(row.calls for row in [*rows, *free])
     total = Row("total", int(report.value), report.cost, calls, uncounted=sum(row.uncounted for row in rows))
     cells = (total.name, calls, *_cells(report, measures, total))

@@ -32,12 +32,13 @@ class Hidden:
     value: int = 0
 
     def told(self, report: Report, percentage: float, what: str) -> str:
-        """``hidden: 14 modules under 1%, 50.25 M together (0.51%)``; empty where nothing is hidden."""
+        """``hidden: 14 modules under 1% each, together 50.25 M (0.51%)``; empty where nothing is hidden."""
         if not self.rows:
             return ""
-        share = percent(self.value, int(report.value))
-        many = f"{self.rows:,} {what}{'s' * (self.rows > 1)}"
-        return f"hidden: {many} under {percentage:g}%, {si(self.value)}{' together' * (self.rows > 1)} ({share})"
+        sum_of_all = f"{si(self.value)} ({percent(self.value, int(report.value))})"
+        if self.rows == 1:
+            return f"hidden: 1 {what} under {percentage:g}%, {sum_of_all}"
+        return f"hidden: {self.rows:,} {what}s under {percentage:g}% each, together {sum_of_all}"
 
 
 def check(sort: str | None, by: str) -> None:

@@ -66,7 +66,9 @@ def _modules(report: Report, shown: Shown, width: int) -> list[Part]:
         cells = _cells(report, node.row, aligned(node.row.params * node.times), node.times)
         if bounds:
             cells.append(roofline_text.least_time(bounds[node.row.name], node.times))
-        rows.append(Row(((drawn + (node.label or "(model)"), node.remark), *cells), _style(report, node.row, node.times)))
+        rows.append(
+            Row(((drawn + (node.label or "(model)"), node.remark), *cells), _style(report, node.row, node.times))
+        )
     columns = _columns(report, "module", "params")
     columns += [Column("time bound", rank=2)] if bounds else []
     told = hidden.told(report, shown.min_share, "module")
@@ -92,7 +94,9 @@ def _free(names: Sequence[str], most: int | None) -> str:
     """What neither computes nor moves anything, in a sentence."""
     if not names:
         return ""
-    told = names if most is None or len(names) <= most + 1 else [*names[:most], f"and{KEEP}{len(names) - most}{KEEP}more"]
+    told = (
+        names if most is None or len(names) <= most + 1 else [*names[:most], f"and{KEEP}{len(names) - most}{KEEP}more"]
+    )
     return f"free of arithmetic and of bytes: {', '.join(told)}"
 
 
@@ -109,9 +113,7 @@ def _counted(
     report: Report, title: str, rows: Iterable[Counted], rest: Sequence[Counted] = (), advice: str = ""
 ) -> Table:
     """A table with one line per row, and one for all of ``rest``, which ``advice`` follows."""
-    lines = [
-        Row((_name(title, row), *_cells(report, row, f"{row.calls:,}  ")), _style(report, row, 1)) for row in rows
-    ]
+    lines = [Row((_name(title, row), *_cells(report, row, f"{row.calls:,}  ")), _style(report, row, 1)) for row in rows]
     if rest:
         others = Counted(
             f"({len(rest)} more)",

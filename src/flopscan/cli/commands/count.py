@@ -35,7 +35,7 @@ def command(
     """Capture, price, present."""
     from flopscan import analysis
 
-    presenting.check(*(presentation[name] for name in ("convention", "outputs", "device", "dtype")))
+    presenting.check(**{name: presentation[name] for name in presenting.CHECKED})
     lines = presentation["by"] == "line"
     trace = capturing.capture(target, inputs, arguments, backward, train, run, lines)
     presenting.present(analysis.price(trace), **presentation)

@@ -26,5 +26,5 @@ def command(path: str, **presentation: Any) -> None:
     """Print the report of a saved ledger, under any convention; neither the model nor torch is needed."""
     from flopscan.core.ledger import Ledger
 
-    presenting.check(*(presentation[name] for name in ("convention", "outputs", "device", "dtype")))
+    presenting.check(**{name: presentation[name] for name in presenting.CHECKED})
     presenting.present(Ledger.load(path), **presentation)
