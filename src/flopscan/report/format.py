@@ -19,7 +19,8 @@ class Shown:
     screen). ``by``: what the main table lists, ``module``, ``operator`` or ``line``. ``color``: with terminal colours.
     ``roofline``: the report on a device, where one was asked for. ``min_share``: rows with less than that many percent
     of the total hide, and how much they are is said. ``sort``: what siblings and rows are sorted by, a key of
-    `selection.SORTS` (None: modules in the model's order, the others the largest first). What programs read, JSON and CSV, has every row in its own order.
+    `selection.SORTS` (None: modules in the model's order, the others the largest first). JSON and CSV, which programs
+    read, have every row in its own order.
     """
 
     width: int | None = None

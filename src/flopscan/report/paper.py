@@ -10,8 +10,8 @@ from flopscan.report import listing, selection
 from flopscan.report.format import Shown
 from flopscan.report.numbers import exact
 from flopscan.report.report import Report, Row
-from flopscan.report.tree import Node
 from flopscan.report.sheet import Cell, Entry, Heading, Sheet
+from flopscan.report.tree import Node
 
 _NAMES = {"module": "module", "operator": "operator", "line": "source line"}
 

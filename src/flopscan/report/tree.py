@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from flopscan.report.report import Row
@@ -102,7 +103,7 @@ def _folded(children: list[Node]) -> Iterator[Node]:
 
 def _ranges(numbers: list[int]) -> str:
     """``0-11``; ``0,2,…,30`` where they are evenly apart; else the runs, of many the first two and the last."""
-    steps = {after - before for before, after in zip(numbers, numbers[1:], strict=False)}
+    steps = {after - before for before, after in pairwise(numbers)}
     if steps != {1} and len(steps) == 1 and len(numbers) > 3:
         return f"{numbers[0]},{numbers[1]},…,{numbers[-1]}"
     runs: list[list[int]] = []
