@@ -48,6 +48,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr("flopscan.cli.progress.PATIENCE", 600)  # on a busy machine, too, no word of what takes long
     path, modules = list(sys.path), set(sys.modules)
 
     def run(line: str) -> tuple[int, str, str]:
