@@ -15,7 +15,7 @@ Line = list[Piece]
 
 GAP = 2
 KEEP = "\u00a0"
-GUIDES = "│├└"  # what a tree is drawn with, before a label
+GUIDES = "│├└▾▸"  # what a tree is drawn with, before a label
 PROSE = 120  # no line of text is longer, however wide the terminal is: the eye does not find the next one
 _BAR = (6, 20)
 _EIGHTHS = "▏▎▍▌▋▊▉█"
