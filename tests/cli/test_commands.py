@@ -272,8 +272,8 @@ def test_colour_only_when_asked(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
     assert not presenting.coloured("auto") and presenting.coloured("always")
 
 
-def test_progress_is_a_line_on_stderr_after_a_while(
-    run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_progress_is_silent_without_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import time
 
@@ -281,14 +281,16 @@ def test_progress_is_a_line_on_stderr_after_a_while(
 
     monkeypatch.setattr(progress, "PATIENCE", 0.01)
     with progress.progress("counting a net"):
-        time.sleep(0.1)
-    with progress.progress("loading torch", plain=False):
-        time.sleep(0.05)
-    assert capsys.readouterr() == ("", "flopscan: counting a net ...\n")
-    monkeypatch.setattr(progress, "PATIENCE", 60)
-    with progress.progress("counting a net"):
-        pass
+        time.sleep(0.2)
     assert capsys.readouterr() == ("", "")
+
+
+def test_notes_are_said_unless_quiet(run: Run) -> None:
+    assert run(f"trace {NET} -o a.trace.json")[2].endswith("flopscan: wrote a.trace.json: 2 calls, 2 distinct\n")
+    assert run(f"trace {NET} -q -o a.trace.json")[2] == "the model prints\n", "what a model prints is no note"
+    assert run("price a.trace.json --quiet -o a.ledger.json") == (0, "", "")
+    assert run("report no.json -q")[::2][1].startswith("flopscan: error: "), "errors stay"
+    assert run("price a.trace.json -o a.ledger.json")[2] != "", "quiet is of one command"
 
 
 def test_letters_that_the_terminal_lacks_are_replaced() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from flopscan.cli import completing
 from flopscan.cli.settings import several
 from flopscan.core.ledger import Ledger
 from flopscan.devices.device import DTYPES
@@ -60,7 +61,10 @@ color = click.option(
     help="Colour; auto is on a terminal, unless NO_COLOR is set. [default: auto]",
 )  # fmt: skip
 options = several(
-    click.option("--convention", "-c", default="flops", metavar="NAME", help="How to count; see flopscan conventions."),
+    click.option(
+        "--convention", "-c", default="flops", metavar="NAME", shell_complete=completing.conventions,
+        help="How to count; see flopscan conventions. [default: flops]",
+    ),
     click.option("--by", type=click.Choice(VIEWS), default="module", help="What the table lists. [default: module]"),
     depth,
     click.option(
@@ -78,7 +82,7 @@ options = several(
         help="Save the report as well; the suffix names the format, as in .json, .txt. Repeat for more.",
     ),
     click.option(
-        "--device", metavar="NAME",
+        "--device", metavar="NAME", shell_complete=completing.devices,
         help="Bound the time on a device as well: a name of flopscan devices, or a file of flopscan measure-device.",
     ),
     click.option(

@@ -9,11 +9,18 @@ import click
 
 from flopscan.cli import presenting, settings
 
+_EXAMPLES = """
+\b
+Examples:
+  flopscan conventions
+  flopscan count vmamba_tiny --convention vmamba
+"""
+
 
 @click.command(
     "conventions",
     short_help="List the ways to count.",
-    epilog="\b\nExample:\n  flopscan count vmamba_tiny --convention vmamba\n",
+    epilog=_EXAMPLES + settings.EXITS,
 )
 @settings.debug
 def command() -> None:

@@ -23,12 +23,12 @@ Examples:
 @click.command(
     "count",
     short_help="Count what a model costs and print the report.",
-    epilog=_EXAMPLES,
+    epilog=_EXAMPLES + settings.STRICT_EXITS,
     help=f"Count what a model costs, and print the report.\n{capturing.TARGET_HELP}",
 )
 @capturing.options
 @presenting.options
-@settings.debug
+@settings.shared
 def command(
     target: str, inputs: Any, arguments: Any, backward: bool, train: bool, run: bool, **presentation: Any
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from flopscan.cli import capturing, settings
+from flopscan.cli import capturing, completing, settings
 from flopscan.errors import FlopscanError, UsageError
 
 _EXAMPLES = """
@@ -21,23 +21,20 @@ Examples:
 \b
 Keys: enter opens a module, 1-9 and + - set the depth, f m e b p the metric (FLOPs, MACs, exp/log, bytes, params),
 c another convention, / searches, o operators, u what was not counted, ? help, q quits.
-
-\b
-Exit codes: 0 fine, 1 failed, 2 wrong usage.
 """
 
 
 @click.command(
-    "view", short_help="Explore a count in the terminal.", epilog=_EXAMPLES,
+    "view", short_help="Explore a count in the terminal.", epilog=_EXAMPLES + settings.EXITS,
     help="Open what was saved (.json or .json.gz: a report, ledger or trace), or count a model, and walk through its"
     f" modules. Needs textual: pip install 'flopscan[view]'.\n{capturing.TARGET_HELP}",
 )  # fmt: skip
 @capturing.options
 @click.option(
-    "--convention", "-c", metavar="NAME",
+    "--convention", "-c", metavar="NAME", shell_complete=completing.conventions,
     help="How to count; see flopscan conventions. [default: as a saved report has it, else flops]",
 )  # fmt: skip
-@settings.debug
+@settings.shared
 def command(target: str, convention: str | None, **how: Any) -> None:
     """Load or count, and open."""
     from flopscan import analysis, conventions

@@ -202,6 +202,6 @@ def number(row: Any, metric: str) -> int:
 def _row(data: Mapping[str, Any]) -> Row:
     cost = Kept(*(int(data[key]) for key in ("flops", "macs", "transcendentals", "bytes_read", "bytes_written")))
     return Row(
-        str(data["name"]), int(data["value"]), cost, int(data["calls"]), int(data["params"]), str(data.get("class", "")),
-        int(data["uncounted"]),
+        str(data["name"]), int(data["value"]), cost, int(data["calls"]), int(data["params"]),
+        str(data.get("class", "")), int(data["uncounted"]),
     )  # fmt: skip
