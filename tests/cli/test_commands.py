@@ -116,6 +116,20 @@ def test_the_steps_apart_give_the_same_report(run: Run) -> None:
     assert "as macs counts: 30 = 30 MAC" in run("report net.ledger.json -c macs")[1]
 
 
+def test_rows_hide_and_sort_as_asked(run: Run) -> None:
+    whole = run(f"count {NET}")[1]
+    assert run(f"count {NET} --min-share 0 --sort value")[1] == whole
+    code, out, _ = run(f"count {NET} --min-share 100% --depth 2 --sort name -o a.json -o a.md")
+    assert code == 0 and "hidden" not in out, "one layer that is all of the model is not under 100%"
+    assert run(f"count {NET} --min-share 101")[::2] == (
+        2, "flopscan: error: invalid value for '--min-share': '101' is not a share from 0 to 100 percent"
+        " (see flopscan count --help)\n",
+    )  # fmt: skip
+    assert run(f"count {NET} --by operator --sort params")[::2] == (
+        2, "flopscan: error: operators have no parameters to sort by; sort modules by them, or by another key\n"
+    )  # fmt: skip
+
+
 def test_lines_are_recorded_when_they_are_asked_for(run: Run) -> None:
     assert "nets.py:12" in run(f"count {NET} --by line")[1]
     run(f"trace {NET} -o net.trace.json --lines")
@@ -258,8 +272,8 @@ def test_colour_only_when_asked(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
     assert not presenting.coloured("auto") and presenting.coloured("always")
 
 
-def test_progress_is_a_line_on_stderr_after_a_while(
-    run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_progress_is_silent_without_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import time
 
@@ -267,14 +281,16 @@ def test_progress_is_a_line_on_stderr_after_a_while(
 
     monkeypatch.setattr(progress, "PATIENCE", 0.01)
     with progress.progress("counting a net"):
-        time.sleep(0.1)
-    with progress.progress("loading torch", plain=False):
-        time.sleep(0.05)
-    assert capsys.readouterr() == ("", "flopscan: counting a net ...\n")
-    monkeypatch.setattr(progress, "PATIENCE", 60)
-    with progress.progress("counting a net"):
-        pass
+        time.sleep(0.2)
     assert capsys.readouterr() == ("", "")
+
+
+def test_notes_are_said_unless_quiet(run: Run) -> None:
+    assert run(f"trace {NET} -o a.trace.json")[2].endswith("flopscan: wrote a.trace.json: 2 calls, 2 distinct\n")
+    assert run(f"trace {NET} -q -o a.trace.json")[2] == "the model prints\n", "what a model prints is no note"
+    assert run("price a.trace.json --quiet -o a.ledger.json") == (0, "", "")
+    assert run("report no.json -q")[::2][1].startswith("flopscan: error: "), "errors stay"
+    assert run("price a.trace.json -o a.ledger.json")[2] != "", "quiet is of one command"
 
 
 def test_letters_that_the_terminal_lacks_are_replaced() -> None:

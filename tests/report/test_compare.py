@@ -172,18 +172,18 @@ def lines(found: Comparison, width: int = 100, **options: Any) -> list[str]:
 def test_siblings_that_differ_alike_are_one_row() -> None:
     rows = lines(compared("base", "deeper"))
     # twice: 2 (2*4*8*16) of the linear layers, 4 (7*8 + 2) of the norm, 4*16 of the ReLU, 4*8 of the sum; parameters
-    assert any(row.startswith("blocks.3-4 2 x Block - 4.752 k +4.752 k added +592 ") for row in rows)
+    assert any(row.startswith("blocks.3-4 2x Block - 4.752 k +4.752 k added +592 ") for row in rows)
     assert not any(row.startswith(("blocks.0", "blocks.3 ")) for row in rows), "what is the same is not shown"
     rows = lines(compared("base", "gelu"))
     act = next(row for row in rows if row.startswith("blocks.0-2"))
-    assert act.startswith("blocks.0-2.act 3 x ReLU -> GELU"), "a block that differs in one child alone is that child"
+    assert act.startswith("blocks.0-2.act 3x ReLU -> GELU"), "a block that differs in one child alone is that child"
 
 
 def test_depth_opens_the_tree() -> None:
     found = compared("base", "wider")
     assert not any(row.startswith("up ") for row in lines(found, depth=1))
     assert "3 more below these: --depth 2" in lines(found, depth=1)
-    assert any(row.startswith("up 3 x Linear") for row in lines(found, depth=2))
+    assert any(row.startswith("up 3x Linear") for row in lines(found, depth=2))
 
 
 def test_a_model_with_itself() -> None:

@@ -263,7 +263,7 @@ def test_the_module_table_has_the_times_of_its_modules(counted: Report) -> None:
     printed = text.render(counted, width=140, depth=1, roofline=found)
     assert re.search(rf"^\(model\).* {re.escape(duration(found.total))}$", printed, re.MULTILINE)
     layers = re.escape(duration(found.by_module()["layers"].seconds))
-    assert re.search(rf"^  layers.* {layers}$", printed, re.MULTILINE)
+    assert re.search(rf"^[├└] layers.* {layers}$", printed, re.MULTILINE)
 
 
 def test_durations_have_four_digits() -> None:

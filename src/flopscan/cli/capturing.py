@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from flopscan.cli import completing
 from flopscan.cli.progress import progress
 from flopscan.cli.settings import several
 from flopscan.core.trace import Trace
@@ -38,7 +39,7 @@ how = several(
     click.option("--train", is_flag=True, help="Count in training mode. [default: eval mode]"),
     click.option("--run", is_flag=True, help="Really run the model, with random weights, where it depends on values."),
 )  # fmt: skip
-options = several(click.argument("target"), how)
+options = several(click.argument("target", shell_complete=completing.targets), how)
 
 
 def capture(
@@ -55,7 +56,7 @@ def capture(
 
     args, kwargs = parse.inputs(inputs)
     given = parse.options(arguments)
-    with progress("loading torch", plain=False):
+    with progress("loading torch"):
         import torch  # noqa: F401  (api loads it later, when the count begins)
 
         from flopscan import api

@@ -8,16 +8,19 @@ from typing import Any
 
 import click
 
+from flopscan.cli import completing
 from flopscan.cli.settings import several
 from flopscan.core.ledger import Ledger
 from flopscan.devices.device import DTYPES
 from flopscan.errors import UsageError
-from flopscan.report import formats
+from flopscan.report import formats, selection
 from flopscan.report.format import Shown
 from flopscan.report.formats.text import NARROWEST
 from flopscan.report.listing import VIEWS
 
-_ASCII = str.maketrans({"█": "#", "▌": "-", "…": "~", "≥": ">"})
+_ASCII = str.maketrans("█▉▊▋▌▍▎▏…≥│├└", "####----~>||`")
+
+CHECKED = ("convention", "outputs", "device", "dtype", "sort", "by")
 
 depth = click.option(
     "--depth",
@@ -25,6 +28,22 @@ depth = click.option(
     metavar="N",
     help="Levels of the module tree. [default: what matters, on a screen]",
 )
+
+
+class Percentage(click.ParamType):
+    """A number from 0 to 100, with or without a percent sign."""
+
+    name = "percent"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number. Fails with a sentence for what is none, or none of a share."""
+        try:
+            found = float(str(value).strip().removesuffix("%"))
+        except ValueError:
+            found = -1.0
+        if not 0 <= found <= 100:
+            self.fail(f"{value!r} is not a share from 0 to 100 percent", param, ctx)
+        return found
 
 
 def form(*names: str) -> Any:
@@ -42,16 +61,28 @@ color = click.option(
     help="Colour; auto is on a terminal, unless NO_COLOR is set. [default: auto]",
 )  # fmt: skip
 options = several(
-    click.option("--convention", "-c", default="flops", metavar="NAME", help="How to count; see flopscan conventions."),
+    click.option(
+        "--convention", "-c", default="flops", metavar="NAME", shell_complete=completing.conventions,
+        help="How to count; see flopscan conventions. [default: flops]",
+    ),
     click.option("--by", type=click.Choice(VIEWS), default="module", help="What the table lists. [default: module]"),
     depth,
+    click.option(
+        "--min-share", type=Percentage(), default=0.0, metavar="PERCENT",
+        help="Hide what is less of the total than that, and say how much was hidden. [default: 0]",
+    ),
+    click.option(
+        "--sort", type=click.Choice(selection.SORTS),
+        help="Sort siblings in the tree and rows of tables, the largest first."
+        " [default: the model's order; tables by value]",
+    ),
     click.option("--strict", is_flag=True, help="Exit with 3 if an operator was not counted."),
     click.option(
         "--output", "-o", "outputs", multiple=True, type=click.Path(), metavar="PATH",
         help="Save the report as well; the suffix names the format, as in .html, .json, .txt. Repeat for more.",
     ),
     click.option(
-        "--device", metavar="NAME",
+        "--device", metavar="NAME", shell_complete=completing.devices,
         help="Bound the time on a device as well: a name of flopscan devices, or a file of flopscan measure-device.",
     ),
     click.option(
@@ -64,11 +95,14 @@ options = several(
 )  # fmt: skip
 
 
-def check(convention: str, outputs: tuple[str, ...], device: str | None, dtype: str | None) -> None:
+def check(
+    convention: str, outputs: tuple[str, ...], device: str | None, dtype: str | None, sort: str | None, by: str
+) -> None:
     """Refuse an unknown convention or device, or a path that a report cannot be saved to, before any work."""
     from flopscan import conventions, devices
 
     conventions.get(convention)
+    selection.check(sort, by)
     if device is not None:
         devices.get(device)
     elif dtype is not None:
@@ -90,6 +124,8 @@ def present(
     color: str,
     device: str | None,
     dtype: str | None,
+    min_share: float,
+    sort: str | None,
 ) -> None:
     """Print the report and save it. Under ``strict`` raises IncompleteError at the end, when all is written."""
     from flopscan import api
@@ -97,7 +133,7 @@ def present(
 
     made = report.make(ledger, convention)
     roofline = None if device is None else made.on(device, dtype)
-    shown = Shown(width, depth, by, coloured(color), roofline)
+    shown = Shown(width, depth, by, coloured(color), roofline, min_share, sort)
     show(formats.get(form).render(made, shown))
     for path in outputs:
         formats.save(made, path, shown)

@@ -8,12 +8,16 @@ from typing import Any
 
 import click
 
+EXITS = "\n\b\nExit codes: 0 fine, 1 failed, 2 wrong usage.\n"
+STRICT_EXITS = "\n\b\nExit codes: 0 fine, 1 failed, 2 wrong usage, 3 incomplete under --strict.\n"
+
 
 @dataclass
 class Settings:
     """What `main` must know about the command that ran."""
 
     debug: bool = False
+    quiet: bool = False
 
 
 def _debug(context: click.Context, _: click.Parameter, value: bool) -> None:
@@ -26,6 +30,17 @@ debug = click.option(
 )
 
 
+def _quiet(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if value and context.find_root().obj is not None:
+        context.find_root().obj.quiet = True
+
+
+quiet = click.option(
+    "--quiet", "-q", is_flag=True, is_eager=True, expose_value=False, callback=_quiet,
+    help="No progress and no notes on stderr; warnings and errors stay.",
+)  # fmt: skip
+
+
 def several(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """One decorator that adds ``options`` in the order in which --help lists them."""
 
@@ -35,3 +50,6 @@ def several(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return function
 
     return decorate
+
+
+shared = several(quiet, debug)

@@ -16,6 +16,7 @@ from flopscan.report import saved
 TARGETS_HELP = f"""{capturing.TARGET_HELP}
 It may be given a name, as in VMamba-T=vmamba_tiny. Or it is what was saved of a model: a report, ledger or trace, .json
 or .json.gz.
+
 \b
   --input 1x3x224x224           for all models
   --input 1x3x256x256@VMamba-T  for the one called so, instead

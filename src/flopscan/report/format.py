@@ -17,7 +17,10 @@ class Shown:
 
     ``width``: columns of text (None: the terminal's). ``depth``: levels of the module tree (None: as many as fit a
     screen). ``by``: what the main table lists, ``module``, ``operator`` or ``line``. ``color``: with terminal colours.
-    ``roofline``: the report on a device, where one was asked for.
+    ``roofline``: the report on a device, where one was asked for. ``min_share``: rows with less than that many percent
+    of the total hide, and how much they are is said. ``sort``: what siblings and rows are sorted by, a key of
+    `selection.SORTS` (None: modules in the model's order, the others the largest first). JSON and CSV, which programs
+    read, have every row in its own order.
     """
 
     width: int | None = None
@@ -25,6 +28,8 @@ class Shown:
     by: str = "module"
     color: bool = False
     roofline: Roofline | None = None
+    min_share: float = 0.0
+    sort: str | None = None
 
     def but(self, **changes: Any) -> Shown:
         """The same but for ``changes``."""

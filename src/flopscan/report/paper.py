@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
 from flopscan.core.ledger import Uncounted
-from flopscan.report import listing, tree
+from flopscan.report import listing, selection
 from flopscan.report.format import Shown
 from flopscan.report.numbers import exact
 from flopscan.report.report import Report, Row
 from flopscan.report.sheet import Cell, Entry, Heading, Sheet
+from flopscan.report.tree import Node
 
 _NAMES = {"module": "module", "operator": "operator", "line": "source line"}
 
@@ -18,37 +19,41 @@ _NAMES = {"module": "module", "operator": "operator", "line": "source line"}
 def sheet(report: Report, shown: Shown) -> Sheet:
     """The main table of a report as people read it. Raises UsageError for a view that there is not."""
     listing.check(shown.by)
+    selection.check(shown.sort, shown.by)
     measures = listing.measures(report)
     counts = [Heading(m.key, m.title, partial=True) for m in measures]
     name, share = Heading("name", _NAMES[shown.by], "text"), Heading("share", "share", "share", partial=True)
     if shown.by == "module":
         headings = (name, share, *counts, Heading("params", "params"))
-        entries = _modules(report, measures, shown.depth)
+        nodes, hidden = selection.modules(report, shown.depth, shown.min_share, shown.sort)
+        entries = _modules(report, measures, nodes)
     else:
         headings = (name, Heading("calls", "calls", power=0), share, *counts)
-        entries = _rows(report, measures, shown.by)
+        entries, hidden = _rows(report, measures, shown)
     title = f"Cost of {report.target or 'a count'} by {_NAMES[shown.by]}"
-    return Sheet(title, headings, tuple(entries), footnotes(report), again=report.again)
+    told = hidden.told(report, shown.min_share, _NAMES[shown.by])
+    notes = (f"{told[:1].upper()}{told[1:]}.",) if told else ()
+    return Sheet(title, headings, tuple(entries), (*notes, *footnotes(report)), again=report.again)
 
 
-def _modules(report: Report, measures: Sequence[listing.Measure], depth: int | None) -> Iterable[Entry]:
+def _modules(report: Report, measures: Sequence[listing.Measure], nodes: Iterable[tuple[int, Node]]) -> Iterable[Entry]:
     """The tree as the text shows it: identical siblings are one row, of all of them together."""
-    for level, node in tree.visible(tree.build(report.by_module()), depth):
+    for level, node in nodes:
         row, times = node.row, node.times
-        remark = f"{times} x {row.cls}" if times > 1 else row.cls
         cells = (node.label or "(model)", *_cells(report, measures, row, times), row.params * times)
-        yield Entry(cells, remark, level, bool(row.uncounted), frozenset() if level else None)
+        yield Entry(cells, node.remark, level, bool(row.uncounted), frozenset() if level else None)
 
 
-def _rows(report: Report, measures: Sequence[listing.Measure], by: str) -> Iterable[Entry]:
-    """What costs something, and below it the sum of all."""
-    rows, free = listing.lines(report) if by == "line" else listing.operators(report)
-    for row in rows:
-        yield Entry((row.name, row.calls, *_cells(report, measures, row)), least=bool(row.uncounted))
+def _rows(report: Report, measures: Sequence[listing.Measure], shown: Shown) -> tuple[list[Entry], selection.Hidden]:
+    """What costs something, and below it the sum of all; and what of it is too small to be shown."""
+    rows, free = listing.lines(report) if shown.by == "line" else listing.operators(report)
+    large, small = selection.rows(rows, report, shown.min_share, shown.sort)
+    found = [Entry((row.name, row.calls, *_cells(report, measures, row)), least=bool(row.uncounted)) for row in large]
     calls = sum(row.calls for row in [*rows, *free])
     total = Row("total", int(report.value), report.cost, calls, uncounted=sum(row.uncounted for row in rows))
     cells = (total.name, calls, *_cells(report, measures, total))
-    yield Entry(cells, least=bool(total.uncounted), strong=None)
+    found.append(Entry(cells, least=bool(total.uncounted), strong=None))
+    return found, selection.Hidden(len(small), sum(row.value for row in small))
 
 
 def _cells(report: Report, measures: Sequence[listing.Measure], row: Row, times: int = 1) -> list[Cell]:

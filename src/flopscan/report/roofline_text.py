@@ -56,13 +56,13 @@ def _longest(parts: Mapping[str, float]) -> list[tuple[str, float]]:
 
 def _intensity(roofline: Roofline) -> str:
     """The model's FLOPs a byte beside those from which on products are bound by arithmetic."""
-    mine = _ratio(roofline.intensity)
+    mine = ratio(roofline.intensity)
     text = f"intensity {mine} FLOP/B unfused" if mine else "nothing moves"
     if roofline.ridge is None:
         return text
     known = rates(roofline.device, roofline.main_dtype)
     unit = UNITS[known.products_on]
-    return f"{text}; products of {roofline.main_dtype} are bound by {unit} above {_ratio(roofline.ridge)} FLOP/B"
+    return f"{text}; products of {roofline.main_dtype} are bound by {unit} above {ratio(roofline.ridge)} FLOP/B"
 
 
 def _operators(roofline: Roofline, width: int) -> list[Line]:
@@ -93,7 +93,7 @@ def _cells(row: Bounded, whole: float) -> tuple[object, ...]:
     if row.uncounted and not row.seconds:
         return (row.name, ""), exact(row.calls), "?", "?", "not counted", "?"
     share = f"{row.seconds / whole:.1%}" if whole else "-"
-    return (row.name, ""), exact(row.calls), share, least_time(row), UNITS[row.by], _ratio(row.intensity) or "-"
+    return (row.name, ""), exact(row.calls), share, least_time(row), UNITS[row.by], ratio(row.intensity) or "-"
 
 
 def least_time(row: Bounded, times: int = 1) -> str:
@@ -118,7 +118,8 @@ def _kept(seconds: float) -> str:
     return duration(seconds).replace(" ", KEEP)
 
 
-def _ratio(value: float | None) -> str:
+def ratio(value: float | None) -> str:
+    """FLOPs a byte in three digits; empty for None."""
     if value is None:
         return ""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from flopscan.report.report import Row
@@ -27,6 +28,11 @@ class Node:
     children: tuple[Node, ...] = ()
     times: int = 1
     also: Any = None
+
+    @property
+    def remark(self) -> str:
+        """Its class, and how many of it there are: ``12x GPT2Block``."""
+        return f"{self.times}x {self.row.cls}" if self.times > 1 else self.row.cls
 
     def signature(self) -> Any:
         """What two nodes must share to be folded: class, numbers, and the same below."""
@@ -83,28 +89,42 @@ def _unwrapped(node: Node) -> Node:
 
 
 def _folded(children: list[Node]) -> Iterator[Node]:
-    """Runs of numbered siblings (``blocks.0``, ``blocks.1``) that are alike become one."""
-    runs: list[list[Node]] = []
-    signature: Any = None
-    for child in children:
-        found = child.signature()
-        if runs and found == signature and _follows(runs[-1][-1].label, child.label):
-            runs[-1].append(child)
-        else:
-            runs.append([child])
-        signature = found
-    for run in runs:
-        first = run[0]
-        if len(run) == 1:
+    """Numbered siblings that are alike become one, at the place of the first: ``h.0-11``, ``layers.0,2,…,30``.
+
+    Those of a list do wherever they stand in it, attributes (``norm1``, ``norm2``) where they follow one another.
+    """
+    groups: dict[Any, list[Node]] = {}
+    before: Any = None
+    for place, child in enumerate(children):
+        numbered = _numbered(child.label)
+        alike = (numbered[0], child.signature()) if numbered else place
+        of_a_list = numbered is not None and numbered[0][-1:] in ("", ".")
+        key = alike if of_a_list else (before[0], alike) if before and before[1] == alike else (place, alike)
+        before = None if of_a_list else key
+        groups.setdefault(key, []).append(child)
+    for group in groups.values():
+        first = group[0]
+        if len(group) == 1:
             yield first
         else:
-            last = _numbered(run[-1].label)
-            yield replace(_multiplied(first, len(run)), label=f"{first.label}-{last[1] if last else ''}")
+            numbers = [found[1] for found in map(_numbered, (one.label for one in group)) if found]
+            stem = first.label.removesuffix(str(numbers[0]))
+            yield replace(_multiplied(first, len(group)), label=stem + _ranges(numbers))
 
 
-def _follows(before: str, after: str) -> bool:
-    one, two = _numbered(before), _numbered(after)
-    return one is not None and two is not None and one[0] == two[0] and one[1] + 1 == two[1]
+def _ranges(numbers: list[int]) -> str:
+    """``0-11``; ``0,2,…,30`` where they are evenly apart; else the runs, of many the first two and the last."""
+    steps = {after - before for before, after in pairwise(numbers)}
+    if steps != {1} and len(steps) == 1 and len(numbers) > 3:
+        return f"{numbers[0]},{numbers[1]},…,{numbers[-1]}"
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    texts = [f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs]
+    return ",".join(texts if len(texts) < 4 else [*texts[:2], "…", texts[-1]])
 
 
 def _numbered(label: str) -> tuple[str, int] | None:
@@ -117,20 +137,31 @@ def _multiplied(node: Node, times: int) -> Node:
     return replace(node, times=node.times * times, children=children)
 
 
-def visible(root: Node, depth: int | None = None) -> list[tuple[int, Node]]:
-    """The nodes with their level: all down to ``depth``, or without one what matters, as deep as fits a screen."""
+def visible(
+    root: Node, depth: int | None = None, small: Callable[[Node], bool] = lambda node: False
+) -> list[tuple[int, Node]]:
+    """The nodes with their level: all down to ``depth``, or without one what matters, as deep as fits a screen.
+
+    The ``small`` ones are among them, closed; they take no room on the screen.
+    """
     if depth is not None:
-        return list(_walk(root, depth, 0))
+        return list(_walk(root, depth, 0, small))
     least = root.row.value / _WORTH_OPENING
     depth = 1
-    while depth < 4 and sum(1 for _ in _walk(root, depth + 1, least)) <= _ROWS_ON_A_SCREEN:
+    while depth < 4 and _rows(_walk(root, depth + 1, least, small), small) <= _ROWS_ON_A_SCREEN:
         depth += 1
-    return list(_walk(root, depth, least))
+    return list(_walk(root, depth, least, small))
 
 
-def _walk(node: Node, depth: int, least: float, level: int = 0) -> Iterator[tuple[int, Node]]:
-    """``node`` and what is below, down to ``depth``; a node below ``least`` stays closed."""
+def _rows(nodes: Iterable[tuple[int, Node]], small: Callable[[Node], bool]) -> int:
+    return sum(not small(node) for _, node in nodes)
+
+
+def _walk(
+    node: Node, depth: int, least: float, small: Callable[[Node], bool], level: int = 0
+) -> Iterator[tuple[int, Node]]:
+    """``node`` and what is below, down to ``depth``; a node below ``least`` stays closed, and a small one."""
     yield level, node
-    if level < depth and (not level or node.row.value * node.times >= least):
+    if level < depth and not small(node) and (not level or node.row.value * node.times >= least):
         for child in node.children:
-            yield from _walk(child, depth, least, level + 1)
+            yield from _walk(child, depth, least, small, level + 1)

@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from flopscan.cli import capturing, presenting, settings
-from flopscan.cli.progress import progress
+from flopscan.cli import capturing, completing, presenting, settings
+from flopscan.cli.progress import each, progress
 from flopscan.core.ledger import Ledger
 from flopscan.errors import IncompleteError, UsageError
 
@@ -36,14 +36,14 @@ Exit codes: 0 fine, 1 failed or a residual with --tools, 2 wrong usage, 3 incomp
     f" what flopscan reproduces of them.\n{capturing.TARGET_HELP}",
 )  # fmt: skip
 @capturing.options
-@click.argument("second", required=False, metavar="[SECOND]")
+@click.argument("second", required=False, metavar="[SECOND]", shell_complete=completing.targets)
 @click.option("--tools", metavar="NAMES", help="Counters to run on TARGET: fvcore,thop,... or all.")
 @click.option(
     "--timeout", type=click.FloatRange(min=0, min_open=True), default=60.0, metavar="SECONDS",
     help="With --tools, what each may take. [default: 60]",
 )  # fmt: skip
 @click.option(
-    "--convention", "-c", metavar="NAME",
+    "--convention", "-c", metavar="NAME", shell_complete=completing.conventions,
     help="How to count both; see flopscan conventions. [default: as a saved report has it, else flops]",
 )  # fmt: skip
 @presenting.depth
@@ -51,7 +51,7 @@ Exit codes: 0 fine, 1 failed or a residual with --tools, 2 wrong usage, 3 incomp
 @presenting.form("text", "json")
 @presenting.width
 @presenting.color
-@settings.debug
+@settings.shared
 def command(target: str, second: str | None, tools: str | None, **options: Any) -> int:
     """Two, or one in several tools."""
     if (second is None) == (tools is None):
@@ -103,14 +103,14 @@ def _tools(target: str, names: str, *, timeout: float, form: str, width: int | N
     if target.endswith(saved.SUFFIXES):
         raise UsageError(f"--tools run a model, and {target} is what was saved of one; give a target")
     chosen = tools.find(names)
-    with progress("loading torch", plain=False):
+    with progress("loading torch"):
         from flopscan.peers import beside
 
     with progress(f"counting {target}"), redirect_stdout(sys.stderr):
         subject = beside.subject(target, inputs, arguments, run=run)
         subject.report()
     found = []
-    for tool in chosen:
+    for tool in each(chosen):
         with progress(f"running {tool.name}"), redirect_stdout(sys.stderr):
             found += subject.ask(tool, timeout)
     made = answers.Answers(target, _described(*subject.given), tuple(found))

@@ -10,12 +10,19 @@ import click
 from flopscan.cli import presenting, settings
 from flopscan.core.convention import Convention
 
+_EXAMPLES = """
+\b
+Examples:
+  flopscan conventions
+  flopscan conventions ptflops
+  flopscan count vmamba_tiny --convention ptflops~twice
+"""
+
 
 @click.command(
     "conventions",
     short_help="List the ways to count.",
-    epilog="\b\nExamples:\n  flopscan conventions\n  flopscan conventions ptflops\n"
-    "  flopscan count vmamba_tiny --convention ptflops~twice\n",
+    epilog=_EXAMPLES + settings.EXITS,
 )
 @click.argument("name", required=False)
 @settings.debug

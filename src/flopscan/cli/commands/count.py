@@ -23,19 +23,19 @@ Examples:
 @click.command(
     "count",
     short_help="Count what a model costs and print the report.",
-    epilog=_EXAMPLES,
+    epilog=_EXAMPLES + settings.STRICT_EXITS,
     help=f"Count what a model costs, and print the report.\n{capturing.TARGET_HELP}",
 )
 @capturing.options
 @presenting.options
-@settings.debug
+@settings.shared
 def command(
     target: str, inputs: Any, arguments: Any, backward: bool, train: bool, run: bool, **presentation: Any
 ) -> None:
     """Capture, price, present."""
     from flopscan import analysis
 
-    presenting.check(*(presentation[name] for name in ("convention", "outputs", "device", "dtype")))
+    presenting.check(**{name: presentation[name] for name in presenting.CHECKED})
     lines = presentation["by"] == "line"
     trace = capturing.capture(target, inputs, arguments, backward, train, run, lines)
     presenting.present(analysis.price(trace), **presentation)

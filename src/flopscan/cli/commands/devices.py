@@ -7,7 +7,7 @@ import shutil
 
 import click
 
-from flopscan.cli import presenting, settings
+from flopscan.cli import completing, presenting, settings
 
 _EXAMPLES = """
 \b
@@ -19,8 +19,8 @@ Examples:
 """
 
 
-@click.command("devices", short_help="List devices and their peak rates.", epilog=_EXAMPLES)
-@click.argument("name", required=False, metavar="[NAME]")
+@click.command("devices", short_help="List devices and their peak rates.", epilog=_EXAMPLES + settings.EXITS)
+@click.argument("name", required=False, metavar="[NAME]", shell_complete=completing.devices)
 @presenting.form("text", "json")
 @settings.debug
 def command(name: str | None, form: str) -> None:

@@ -7,25 +7,35 @@ from dataclasses import asdict
 
 import click
 
-from flopscan.cli import presenting, settings
+from flopscan.cli import completing, presenting, settings
 from flopscan.cli.progress import progress
 
 _SIGNS = {"fine": "ok  ", "note": "note", "problem": "BAD "}
 
+_EXAMPLES = """
+\b
+Examples:
+  flopscan doctor
+  flopscan doctor path/to/model.py:make
+
+\b
+Exit codes: 0 fine, 1 a problem was found, 2 wrong usage.
+"""
+
 
 @click.command(
     "doctor", short_help="Look over this machine: versions, seams, stand-ins.",
-    epilog="\b\nExamples:\n  flopscan doctor\n  flopscan doctor path/to/model.py:make\n\nExits with 1 on a problem.",
+    epilog=_EXAMPLES,
 )  # fmt: skip
-@click.argument("target", required=False)
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="What to print.")
-@settings.debug
+@click.argument("target", required=False, shell_complete=completing.targets)
+@presenting.form("text", "json")
+@settings.shared
 def command(target: str | None, form: str) -> int:
     """Say which packages are there, which of their kernels a count sees, which escape it, and what to do.
 
     With a TARGET its code is imported first, and looked at too.
     """
-    with progress("looking", plain=False):
+    with progress("looking"):
         from flopscan import rules
         from flopscan.capture import doctor
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from flopscan.cli import capturing, presenting, settings
+from flopscan.cli import capturing, completing, presenting, settings
 from flopscan.errors import UsageError
 
 _EXAMPLES = """
@@ -23,16 +23,22 @@ The steps sum exactly: the first total, plus every step, is the second total.
 
 
 @click.command(
-    "explain", short_help="Say in named steps why two conventions differ.", epilog=_EXAMPLES,
+    "explain", short_help="Say in named steps why two conventions differ.", epilog=_EXAMPLES + settings.EXITS,
     help=f"Count a model once, and lead from one convention's total to another's in named steps.\n"
     f"{capturing.TARGET_HELP}",
 )  # fmt: skip
 @capturing.options
-@click.option("--between", required=True, metavar="A,B", help="Two conventions; see flopscan conventions.")
-@presenting.form
+@click.option(
+    "--between",
+    required=True,
+    metavar="A,B",
+    shell_complete=completing.conventions,
+    help="Two conventions; see flopscan conventions.",
+)
+@presenting.form("text", "json")
 @presenting.width
 @presenting.color
-@settings.debug
+@settings.shared
 def command(
     target: str, inputs: Any, arguments: Any, backward: bool, train: bool, run: bool, between: str, form: str,
     width: int | None, color: str,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from flopscan.cli import presenting, settings
-from flopscan.cli.progress import progress
+from flopscan.cli.progress import note, progress
 from flopscan.errors import UsageError
 
 _EXAMPLES = """
@@ -18,10 +18,16 @@ Examples:
 _DTYPES = ("fp64", "fp32", "tf32", "fp16", "bf16")
 
 
-@click.command("measure-device", short_help="Measure this machine for a roofline.", epilog=_EXAMPLES)
-@click.option("--on", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Where. [default: cuda if seen]")
+@click.command("measure-device", short_help="Measure this machine for a roofline.", epilog=_EXAMPLES + settings.EXITS)
 @click.option(
-    "--dtype", "dtypes", type=click.Choice(_DTYPES), multiple=True, help="Repeat for more. [default: fp32 and bf16]"
+    "--on", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Where to measure. [default: cuda if seen]"
+)
+@click.option(
+    "--dtype",
+    "dtypes",
+    type=click.Choice(_DTYPES),
+    multiple=True,
+    help="What to measure. Repeat for more. [default: fp32 and bf16]",
 )
 @click.option(
     "--seconds", type=click.FloatRange(min=0, min_open=True, max=3600), default=10.0, metavar="SECONDS",
@@ -29,7 +35,7 @@ _DTYPES = ("fp64", "fp32", "tf32", "fp16", "bf16")
 )  # fmt: skip
 @click.option("--name", default="this-machine", help="The device's name in the file. [default: this-machine]")
 @click.option("--output", "-o", type=click.Path(), metavar="PATH", help="The device file: .json or .json.gz.")
-@settings.debug
+@settings.shared
 def command(on: str, dtypes: tuple[str, ...], seconds: float, name: str, output: str | None) -> None:
     """Measure copies, products, elementwise arithmetic and exponentials through torch, and print medians.
 
@@ -42,7 +48,7 @@ def command(on: str, dtypes: tuple[str, ...], seconds: float, name: str, output:
         formats.check(output, (".json", ".json.gz"))
     if not name.strip():
         raise UsageError("a device needs a name; give one with --name")
-    with progress("loading torch", plain=False):
+    with progress("loading torch"):
         import torch
 
         from flopscan.cli import measuring
@@ -56,7 +62,7 @@ def command(on: str, dtypes: tuple[str, ...], seconds: float, name: str, output:
     table = text.columns(("measured", "dtype", "median", "quartiles", "at"), rows)
     presenting.show("\n".join([measuring.title(on), "", *table]))
     if output is None:
-        click.echo("flopscan: not saved; -o here.json keeps it for --device here.json", err=True)
+        note("not saved; -o here.json keeps it for --device here.json")
         return
     measuring.device(measured, on, name).save(output)
-    click.echo(f"flopscan: wrote {output}", err=True)
+    note(f"wrote {output}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from flopscan.cli import settings
+from flopscan.cli.progress import note, progress
 
 _EXAMPLES = """
 \b
@@ -14,10 +15,10 @@ Examples:
 """
 
 
-@click.command("price", short_help="Price a saved trace; needs no torch.", epilog=_EXAMPLES)
+@click.command("price", short_help="Price a saved trace; needs no torch.", epilog=_EXAMPLES + settings.EXITS)
 @click.argument("path", metavar="TRACE", type=click.Path())
 @click.option("--output", "-o", required=True, type=click.Path(), metavar="PATH", help="The ledger: .json or .json.gz.")
-@settings.debug
+@settings.shared
 def command(path: str, output: str) -> None:
     """Price every call of a saved trace; neither the model nor torch is needed."""
     from flopscan import analysis
@@ -25,8 +26,9 @@ def command(path: str, output: str) -> None:
     from flopscan.report import formats
 
     formats.check(output, (".json", ".json.gz"))
-    ledger = analysis.price(Trace.load(path))
+    with progress(f"pricing {path}"):
+        ledger = analysis.price(Trace.load(path))
     ledger.save(output)
     missing = f", {len(ledger.uncounted())} operators not counted" if ledger.uncounted() else ""
     distinct = len({record.call for record in ledger.trace.records if not record.envelope})
-    click.echo(f"flopscan: wrote {output}: {distinct:,} prices{missing}", err=True)
+    note(f"wrote {output}: {distinct:,} prices{missing}")

@@ -18,13 +18,15 @@ Examples:
 """
 
 
-@click.command("report", short_help="Print a saved ledger's report; needs no torch.", epilog=_EXAMPLES)
+@click.command(
+    "report", short_help="Print a saved ledger's report; needs no torch.", epilog=_EXAMPLES + settings.STRICT_EXITS
+)
 @click.argument("path", metavar="LEDGER", type=click.Path())
 @presenting.options
-@settings.debug
+@settings.shared
 def command(path: str, **presentation: Any) -> None:
     """Print the report of a saved ledger, under any convention; neither the model nor torch is needed."""
     from flopscan.core.ledger import Ledger
 
-    presenting.check(*(presentation[name] for name in ("convention", "outputs", "device", "dtype")))
+    presenting.check(**{name: presentation[name] for name in presenting.CHECKED})
     presenting.present(Ledger.load(path), **presentation)

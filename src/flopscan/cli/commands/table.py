@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flopscan.cli import capturing, comparing, presenting, settings, several
+from flopscan.cli import capturing, comparing, completing, presenting, settings, several
+from flopscan.cli.progress import each
 from flopscan.errors import IncompleteError, UsageError
 
 if TYPE_CHECKING:
@@ -25,10 +26,12 @@ Examples:
   flopscan table vmamba_tiny timm:resnet50 --columns params,flops,throughput --batch 8
 
 \b
-Columns: input, params, macs, flops, executed, exp, bytes, scan (FLOPs), scan-share, throughput, any convention by its
-name, and scan:NAME or scan-share:NAME under one. Throughput is measured on this machine, and only when asked for.
-A model that fails is a row with a reason. Exit codes: 0 fine, 1 a number is missing, 2 wrong usage, 3 incomplete
-under --strict.
+Columns: input, params, macs, flops, executed, exp, bytes, scan (FLOPs), scan-share, throughput, any
+convention by its name, and scan:NAME or scan-share:NAME under one. Throughput is measured on this machine, and
+only when asked for. A model that fails is a row with a reason.
+
+\b
+Exit codes: 0 fine, 1 a number is missing, 2 wrong usage, 3 incomplete under --strict.
 """
 
 
@@ -36,11 +39,15 @@ under --strict.
     "table", short_help="Put models side by side, as a paper does.", epilog=_EXAMPLES,
     help=f"Count several models and print the table that compares them.\n{several.TARGETS_HELP}",
 )  # fmt: skip
-@click.argument("targets", nargs=-1, required=True, metavar="[NAME=]TARGET...")
+@click.argument("targets", nargs=-1, required=True, metavar="[NAME=]TARGET...", shell_complete=completing.targets)
 @capturing.how
 @several.over
 @click.option(
-    "--columns", default="params,macs,flops", metavar="NAMES", help="The columns. [default: params,macs,flops]"
+    "--columns",
+    default="params,macs,flops",
+    metavar="NAMES",
+    shell_complete=completing.columns,
+    help="The columns. [default: params,macs,flops]",
 )
 @click.option("--sort", metavar="COLUMN", help="Order by a column, the least first; with a - before, the most first.")
 @click.option("--bold-best", is_flag=True, help="Mark the best number of every column.")
@@ -48,7 +55,10 @@ under --strict.
     "--batch", type=click.IntRange(min=1), metavar="N", help="With throughput, the first axis of every input."
 )
 @click.option("--on", "device", default="cpu", metavar="DEVICE", help="With throughput, torch's device. [default: cpu]")
-@click.option("--passes", type=click.IntRange(min=1), default=5, metavar="N", help="With throughput. [default: 5]")
+@click.option(
+    "--passes", type=click.IntRange(min=1), default=5, metavar="N",
+    help="With throughput, how often each model runs. [default: 5]",
+)  # fmt: skip
 @click.option("--strict", is_flag=True, help="Exit with 3 if an operator of a model was not counted.")
 @click.option(
     "--output", "-o", "outputs", multiple=True, type=click.Path(), metavar="PATH",
@@ -57,7 +67,7 @@ under --strict.
 @presenting.form(*FORMS)
 @presenting.width
 @presenting.color
-@settings.debug
+@settings.shared
 @click.pass_context
 def command(
     context: click.Context, targets: tuple[str, ...], inputs: tuple[str, ...], arguments: tuple[str, ...],
@@ -78,7 +88,7 @@ def command(
             raise UsageError(f"a table of models cannot be saved as {path!r}; expected .md, .csv, .tex, .txt or .json")
     asked, varied = several.asked(targets, inputs, arguments, over)
     measuring = comparing.measuring(batch, device, passes) if any(column.of is None for column in chosen) else None
-    rows = [comparing.model(one, measuring, backward=backward, train=train, run=run) for one in asked]
+    rows = [comparing.model(one, measuring, backward=backward, train=train, run=run) for one in each(asked)]
     typed = several.again(context, "outputs", "form", "width", "color")
     made = Models(tuple(rows), chosen, varied, bold_best, typed)
     if sort is not None:

@@ -7,14 +7,20 @@ import click
 from flopscan.cli import presenting, settings
 from flopscan.cli.progress import progress
 
+_EXAMPLES = """
+\b
+Examples:
+  flopscan targets
+  flopscan count vmamba_small
+  flopscan count timm:resnet50
+"""
 
-@click.command(
-    "targets", short_help="List what can be counted by name.", epilog="\b\nExample:\n  flopscan count vmamba_small\n"
-)
+
+@click.command("targets", short_help="List what can be counted by name.", epilog=_EXAMPLES + settings.EXITS)
 @settings.debug
 def command() -> None:
     """List the models that come with flopscan, and the forms of all other targets."""
-    with progress("loading torch", plain=False):
+    with progress("loading torch"):
         from flopscan.capture import targets
 
     lines = [*targets.names(), "", "and any of these forms:"]

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from flopscan.cli import capturing, settings
+from flopscan.cli.progress import note
 
 _EXAMPLES = """
 \b
@@ -20,13 +21,13 @@ Examples:
 @click.command(
     "trace",
     short_help="Capture a model into a file.",
-    epilog=_EXAMPLES,
+    epilog=_EXAMPLES + settings.EXITS,
     help=f"Capture a model into a file, to be priced anywhere.\n{capturing.TARGET_HELP}",
 )
 @capturing.options
 @click.option("--lines", is_flag=True, help="Record source lines, for a report by line.")
 @click.option("--output", "-o", required=True, type=click.Path(), metavar="PATH", help="The trace: .json or .json.gz.")
-@settings.debug
+@settings.shared
 def command(
     target: str, inputs: Any, arguments: Any, backward: bool, train: bool, run: bool, lines: bool, output: str
 ) -> None:
@@ -38,4 +39,4 @@ def command(
     trace.save(output)
     made = sum(record.count for record in trace.records if not record.envelope)
     distinct = len({record.call for record in trace.records if not record.envelope})
-    click.echo(f"flopscan: wrote {output}: {made:,} calls, {distinct:,} distinct", err=True)
+    note(f"wrote {output}: {made:,} calls, {distinct:,} distinct")

@@ -107,8 +107,8 @@ def make(report: Report, *, depth: int | None = None, roofline: Mapping[str, Any
 
     ``roofline`` is a bound on time as JSON-ready data: ``device``, ``dtype``, ``source``, ``bandwidth`` in bytes a
     second, ``ceilings`` (``name``, ``rate`` in operations a second), ``ridge`` in operations a byte, ``seconds`` of
-    any run, ``one_by_one`` of operators one after the other, ``points`` (``operator``, ``calls``, ``intensity``, ``rate``, ``seconds``, ``bound_by``) and ``modules``,
-    the seconds of each path.
+    any run, ``one_by_one`` of operators one after the other, ``points`` (``operator``, ``calls``, ``intensity``,
+    ``rate``, ``seconds``, ``bound_by``) and ``modules``, the seconds of each path.
     """
     ledger = report.ledger
     trace = ledger.trace
