@@ -1,9 +1,10 @@
 """The selective scan on a CPU beside mamba_ssm's reference and mambapy's pscan: time and memory, into SCAN_CPU.md.
 
-    PYTHONPATH=src:.venv/packages .venv/bin/python benchmarks/scan_cpu.py
+    OMP_WAIT_POLICY=passive PYTHONPATH=src:.venv/packages .venv/bin/python benchmarks/scan_cpu.py
 
 The packages are those of `make test-packages`, their Python alone. All are timed in one process in turns, so that what
-else the machine does falls on all alike; peak memory is that of a process each.
+else the machine does falls on all alike; peak memory is that of a process each. Threads of OpenMP that wait do not spin
+(`passive`), or on a busy machine torch's parts would take many times as long.
 """
 
 from __future__ import annotations
@@ -187,7 +188,7 @@ def main() -> None:
                 "| form | 20 % (s) | 50 % (s) | 80 % (s) | processor s | times cpu | peak MiB | rounds |",
             ]
             lines += ["|---|---:|---:|---:|---:|---:|---:|---:|", *rows(label, shape, backward)]
-            print("\n".join(lines[-6:]), flush=True)
+            (HERE / "SCAN_CPU.md").write_text("\n".join(lines) + "\n")
     lines += ["", "mamba_ssm's reference is not timed with gradients: on the first shape it takes over ten minutes."]
     (HERE / "SCAN_CPU.md").write_text("\n".join(lines) + "\n")
 
