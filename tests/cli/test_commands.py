@@ -153,7 +153,7 @@ def test_strict_prints_the_report_and_ends_with_3(run: Run, tmp_path: Path, monk
         (
             "count x -o x.pdf",
             2,
-            "cannot tell the format of 'x.pdf'; expected a name that ends in .txt, .json or .json.gz",
+            "cannot tell the format of 'x.pdf'; expected a name that ends in .txt, .html, .json or .json.gz",
         ),
         ("count x --input 1,3", 2, "--input '1,3': '1,3' is not a shape; "),
         ("count x --arg a", 2, "--arg 'a' is not KEY=VALUE; write it as in --arg num_classes=10"),

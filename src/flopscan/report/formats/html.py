@@ -13,4 +13,4 @@ def render(report: Report, shown: Shown | None = None) -> str:
     return page.render(report, depth=shown.depth if shown else None)
 
 
-FORMAT = Format("html", (".html", ".htm"), render)
+FORMAT = Format("html", (".html",), render)
