@@ -16,4 +16,4 @@ def render(report: Report, shown: Shown | None = None) -> str:
     return page.render(report, depth=shown.depth, roofline=roofline)
 
 
-FORMAT = Format("html", (".html", ".htm"), render)
+FORMAT = Format("html", (".html",), render)
