@@ -112,16 +112,16 @@ def _lines(report: Report, shown: Shown, width: int) -> Part:
 def _counted(
     report: Report, title: str, rows: Iterable[Counted], rest: Sequence[Counted] = (), advice: str = ""
 ) -> Table:
-    """A table with one line per row, and one for all of ``rest``, which ``advice`` follows."""
-    lines = [Row((_name(title, row), *_cells(report, row, f"{row.calls:,}  ")), _style(report, row, 1)) for row in rows]
+    """A table with one line per row, and one for all of ``rest``; ``advice`` says why."""
+    lines = [Row((_name(title, row), *_cells(report, row, f"{row.calls:,}")), _style(report, row, 1)) for row in rows]
     if rest:
         others = Counted(
-            f"({len(rest)} more)",
+            f"({len(rest)} more: {advice})",
             sum(row.value for row in rest),
             sum((row.cost for row in rest[1:]), rest[0].cost),
             sum(row.calls for row in rest),
         )
-        lines.append(Row(((others.name, advice), *_cells(report, others, f"{others.calls:,}  ")), "dim"))
+        lines.append(Row(((others.name, ""), *_cells(report, others, f"{others.calls:,}")), "dim"))
     return Table(_columns(report, title, "calls"), lines)
 
 
