@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import flopscan
+import flopscan.ops  # registers the operators
 from flopscan.analysis import price_call
 from flopscan.capture.operators import plain
 from flopscan.core.cost import Cost
@@ -22,8 +23,6 @@ from flopscan.core.tally import Array, Num, Tally, exp2, fma, special
 from flopscan.core.trace import Call, TensorSpec
 from flopscan.testing import check_rule
 from proving import numbers, prove
-
-OPERANDS = "Tensor x, Tensor weight, Tensor? bias, Tensor? initial_states, str? activation"
 
 
 def forward(x: Tensor, weight: Tensor, bias: Any = None, initial: Any = None, activation: Any = None) -> Tensor:
@@ -50,19 +49,8 @@ def backward(
     )  # fmt: skip
 
 
-@pytest.fixture
-def operators() -> Iterator[None]:
-    library = torch.library.Library("flopscan", "FRAGMENT")
-    library.define(f"causal_conv1d({OPERANDS}) -> Tensor")
-    library.define(f"causal_conv1d_backward(Tensor grad, {OPERANDS}) -> (Tensor, Tensor, Tensor, Tensor)")
-    library.impl("causal_conv1d", forward, "CPU")
-    library.impl("causal_conv1d_backward", backward, "CPU")
-    yield
-    library._destroy()
-
-
 @pytest.mark.parametrize("op", ["flopscan::causal_conv1d", "flopscan::causal_conv1d_backward"])
-def test_the_formula_is_the_tally_of_the_definition(op: str, operators: None) -> None:
+def test_the_formula_is_the_tally_of_the_definition(op: str) -> None:
     for seed in range(25):
         check_rule(op, seed)
 
