@@ -25,6 +25,17 @@ TITLES = {
     "qwen2_moe": "Qwen2-MoE", "mamba": "Mamba, 130 M", "mamba2": "Mamba-2, 130 M",
 }  # fmt: skip
 
+_SIZES = "products of sizes in Python, of tensors of one element to torch.jit: torchprofile/handlers.py, _mul"
+_NODES = "sums, products and comparisons of sizes, nodes to fx: torch_flops/flops_ops.py, FunctionFLOPs_elemwise"
+# (model, convention): how much more the counter says, which a trace cannot tell, and the line that it comes from
+DECLARED = {
+    ("llama", "torchprofile"): (32, f"heads times repeats, for keys and values in each of 16 layers: {_SIZES}"),
+    ("mamba2", "torchprofile"): (24, f"one in each of 24 layers: {_SIZES}"),
+    ("mambavision_t", "torchprofile"): (36, f"windows and their sizes: {_SIZES}"),
+    ("vit_b", "torch-flops"): (2, f"the image's size is compared with the model's: {_NODES}"),
+    ("swin_t", "torch-flops"): (26, f"the arithmetic of paddings and windows: {_NODES}"),
+}
+
 
 @functools.cache
 def counted(name: str) -> Any:

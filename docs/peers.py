@@ -54,7 +54,7 @@ def page() -> str:
 def _section(convention: Convention) -> str:
     """One tool: version, unit, what it sees, and what is known to be wrong."""
     seen = "forward alone" if convention.phases == ("forward",) else "forward and backward"
-    version = f" {convention.version}" if convention.version and convention.version[0].isdigit() else ""
+    version = f", {convention.version}" if convention.version else ""
     lines = [f"### `{convention.name}`{version}", ""]
     lines.append(
         f"Unit: {convention.unit}; {'a training step' if convention.whole else seen}. Source: {convention.source}."

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
 from typing import Any
 
 import pytest
@@ -17,10 +13,10 @@ import torchvision_operators
 from conventions import layer_cases, small_models
 from conventions.layer_cases import Function
 from flopscan import conventions
+from flopscan.peers import tools
 
 pytestmark = pytest.mark.peers
-onnx = pytest.importorskip("onnx")
-onnx_tool = pytest.importorskip("onnx_tool")
+pytest.importorskip("onnx_tool")
 
 NOT_EXPORTED = {  # torch.onnx at opset 17 has no such operator, or onnx-tool does not take the graph
     "linear, one axis", "bilinear", "rms norm", "adaptive average pool to 5", "matmul with a vector", "dot product",
@@ -60,15 +56,8 @@ MORE: dict[str, tuple[Any, tuple[int, ...]]] = {
 
 def theirs(model: nn.Module, operands: tuple[Any, ...]) -> int:
     """What onnx-tool says of the exported graph."""
-    file = io.BytesIO()
-    logging.getLogger("torch.onnx").setLevel(logging.CRITICAL)
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        torch.onnx.export(model, operands, file, opset_version=17, dynamo=False)
-        graph = onnx_tool.Model(onnx.load_from_string(file.getvalue()), {"verbose": False}).graph
-        graph.shape_infer(None)
-        graph.profile()
-    return int(graph.macs[0])
+    (tool,) = tools.find("onnx-tool")
+    return tools.run(tool, model, operands)[0]
 
 
 def compared(name: str, model: nn.Module, operands: tuple[Any, ...]) -> None:

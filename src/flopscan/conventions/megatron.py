@@ -48,9 +48,10 @@ WITHOUT_DEPTHWISE: dict[str, Handle] = {
 }
 CONVENTION = Convention(
     name="megatron",
+    version="2026-09",
     unit="FLOP",
     summary="2 per multiply-add of products, 7 per (b,d,l,n) of a scan (14 backward), depthwise convolutions left out",
-    source="NVIDIA/Megatron-LM, megatron/training/training.py, mamba_layer_flops and gdn_layer_flops",
+    source="NVIDIA/Megatron-LM 2026-09, megatron/training/training.py, mamba_layer_flops and gdn_layer_flops",
     weights={"fma": 2},
     handles={
         **every_scan(7),

@@ -10,6 +10,7 @@ from flopscan.core.convention import Convention
 
 CONVENTION = Convention(
     name="nemo",
+    version="2.x",
     unit="FLOP",
     summary="2 per multiply-add, 2 per (b,d,l,n) of a scan (4 backward), depthwise convolutions left out",
     source="NVIDIA/NeMo 2.x, nemo/utils/flops_formulas.py, _mamba_layer_flops (removed in 3.0)",

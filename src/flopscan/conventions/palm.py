@@ -18,6 +18,7 @@ def _whole(ledger: Ledger) -> list[int]:
 
 CONVENTION = Convention(
     name="palm",
+    version="arXiv 2204.02311",
     unit="FLOP",
     summary="6 per parameter and token, 12 per pair of positions and width of a head: a training step",
     source="Chowdhery et al., arXiv 2204.02311, appendix B",

@@ -18,6 +18,7 @@ def _whole(ledger: Ledger) -> list[int]:
 
 CONVENTION = Convention(
     name="6nd",
+    version="arXiv 2001.08361",
     unit="FLOP",
     summary="6 per parameter and token: a training step of a language model, whatever part of it was captured",
     source="Kaplan et al., arXiv 2001.08361, section 2.1; Hoffmann et al., arXiv 2203.15556, appendix F",

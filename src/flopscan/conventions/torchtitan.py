@@ -38,6 +38,7 @@ def _whole(ledger: Ledger) -> list[int]:
 
 CONVENTION = Convention(
     name="torchtitan",
+    version="2026-09",
     unit="FLOP",
     summary="6 per active parameter that is no embedding and token, 6 per pair and width of keys and values: a step",
     source="pytorch/torchtitan 2026-09, torchtitan/models/utils.py, get_dense_ and get_moe_model_nparams_and_flops",

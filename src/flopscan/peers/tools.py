@@ -170,6 +170,20 @@ def _torchscan(model: Any, args: Args, kwargs: Kwargs) -> Sequence[float]:
     return [sum(layer["metrics"].get("module_flops", {}).get("known_value") or 0 for layer in layers)]
 
 
+def _onnx_tool(model: Any, args: Args, kwargs: Kwargs) -> Sequence[float]:
+    """The multiply-adds of the graph that torch's exporter by TorchScript makes at opset 17."""
+    import onnx
+    import onnx_tool
+    import torch
+
+    file = io.BytesIO()
+    torch.onnx.export(model, args, file, opset_version=17, dynamo=False)
+    graph = onnx_tool.Model(onnx.load_from_string(file.getvalue()), {"verbose": False}).graph
+    graph.shape_infer(None)
+    graph.profile()
+    return [graph.macs[0]]
+
+
 TOOLS = (
     Tool("torch", "torch", ("torch",), _torch, as_given),
     Tool("fvcore", "fvcore", ("fvcore",), _fvcore, by_place),
@@ -184,6 +198,7 @@ TOOLS = (
     Tool("torch-flops", "torch-flops", ("torch-flops",), _torch_flops, by_place),
     Tool("flopth", "flopth", ("flopth",), _flopth, by_place),
     Tool("torchscan", "torchscan", ("torchscan",), _torchscan, as_given),
+    Tool("onnx-tool", "onnx-tool", ("onnx-tool",), _onnx_tool, by_place),
 )
 
 
