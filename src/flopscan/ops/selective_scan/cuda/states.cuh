@@ -1,0 +1,162 @@
+// The form for two states and more: a channel is LANES neighbouring lanes of a warp with STATES states each, in
+// registers, sequential in l. What a tile of TILE positions needs lies in shared memory. Sums over the states of
+// a channel and over the channels of a warp are scattered as they are made: each lane ends with its own sum.
+
+#define PADDED (LANES * STATES)              // states, with those that only fill up
+#define CHANNELS (32 / LANES)                // of a warp
+#define BLOCK_CHANNELS (CHANNELS * WARPS)
+#define THREADS (32 * WARPS)
+// A warp loads its CHANNELS rows of a tile in PASSES, EACH positions a lane at a time: neighbouring lanes take different
+// rows, so that what they then write to shared memory falls into different banks.
+#define EACH (CHANNELS * TILE / 32 < 8 ? CHANNELS * TILE / 32 : 8)
+#define PASSES (CHANNELS * TILE / 32 / EACH)
+
+// Where this lane stands: its block is a few channels of one group of one sequence, in one segment.
+struct Place {
+  int lane, warp, q, c;        // q: which lane of its channel; c: which channel of the warp
+  int batch, group, block;     // block: which block of the group
+  int first, begin, end;       // first: channel of the block; begin, end: positions of the segment
+  int segment;
+  int channel, load_channel;   // of the recurrence, and of the loads (then the column of the first pass)
+  int load_row, load_column;
+  bool valid, load_valid;
+};
+DEVICE Place place(const Scan& s) {
+  Place p;
+  int tid = (int)threadIdx.x;
+  p.lane = tid & 31; p.warp = tid >> 5;
+  p.q = p.lane % LANES; p.c = p.lane / LANES;
+  int per_group = s.channels / s.groups, blocks = (per_group + BLOCK_CHANNELS - 1) / BLOCK_CHANNELS;
+  int index = (int)blockIdx.x;
+  p.block = index % blocks; index /= blocks;
+  p.group = index % s.groups; p.batch = index / s.groups;
+  p.first = p.group * per_group + p.block * BLOCK_CHANNELS;
+  int limit = (p.group + 1) * per_group;
+  p.segment = (int)blockIdx.y;
+  p.begin = p.segment * s.segment;
+  p.end = p.begin + s.segment < s.length ? p.begin + s.segment : s.length;
+  p.channel = p.first + p.warp * CHANNELS + p.c;
+  p.valid = p.channel < limit;
+  p.load_row = p.lane % CHANNELS; p.load_column = p.lane / CHANNELS;
+  p.load_channel = p.first + p.warp * CHANNELS + p.load_row;
+  p.load_valid = p.load_channel < limit;
+  return p;
+}
+DEVICE int column(const Place& p, int pass) { return (pass * LANES + p.load_column) * EACH; }
+
+template <class T> DEVICE const T* row(const Matrix& m, int b, int d, bool valid) {
+  return (const T*)m.at + (valid ? b * m.b + d * m.d : 0);
+}
+template <class T> DEVICE const T* row(const Grouped& m, int b, int g, int n) {
+  return (const T*)m.at + b * m.b + g * m.g + n * m.n;
+}
+
+// B or C of a tile, transposed: into[t][n], zero for states and positions that do not exist.
+#define SPREAD 8                                              // positions a lane loads of one state
+#define PIECES ((PADDED * TILE / SPREAD + THREADS - 1) / THREADS)
+template <class T> DEVICE void load_states(Pack<T, SPREAD> (&p)[PIECES], const Grouped& m, const Place& at, int t0, int states, int length) {
+#pragma unroll
+  for (int i = 0; i < PIECES; i++) {
+    int piece = i * THREADS + (int)threadIdx.x, n = piece % PADDED, t = piece / PADDED * SPREAD;
+    bool valid = n < states && t < TILE;
+    load(p[i], row<T>(m, at.batch, at.group, valid ? n : 0), m.l, t0 + t, valid ? length : 0, (int)m.align);
+  }
+}
+template <class T> DEVICE void store_states(float* into, const Pack<T, SPREAD> (&p)[PIECES]) {
+#pragma unroll
+  for (int i = 0; i < PIECES; i++) {
+    int piece = i * THREADS + (int)threadIdx.x, n = piece % PADDED, t = piece / PADDED * SPREAD;
+    if (t < TILE) {
+#pragma unroll
+      for (int k = 0; k < SPREAD; k++) into[(t + k) * PADDED + n] = get(p[i], k);
+    }
+  }
+}
+
+// STATES numbers of this lane from shared memory.
+DEVICE void read_states(float (&v)[STATES], const float* at) {
+  if (STATES % 4 == 0) {
+#pragma unroll
+    for (int i = 0; i < STATES / 4; i++) {
+      words4 w = ((const words4*)at)[i];
+      v[4 * i] = as_float(w.x); v[4 * i + 1] = as_float(w.y); v[4 * i + 2] = as_float(w.z); v[4 * i + 3] = as_float(w.w);
+    }
+  } else if (STATES % 2 == 0) {
+#pragma unroll
+    for (int i = 0; i < STATES / 2; i++) {
+      words2 w = ((const words2*)at)[i];
+      v[2 * i] = as_float(w.x); v[2 * i + 1] = as_float(w.y);
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < STATES; i++) v[i] = at[i];
+  }
+}
+
+// This lane's states from and to a row of `states` numbers in global memory.
+DEVICE void read_row(float (&v)[STATES], const float* at, const Place& p, int states) {
+#pragma unroll
+  for (int j = 0; j < STATES; j++) v[j] = p.valid && p.q * STATES + j < states ? at[p.q * STATES + j] : 0.f;
+}
+DEVICE void write_row(float* at, const float (&v)[STATES], const Place& p, int states) {
+  if (!p.valid) return;
+  if (STATES % 4 == 0 && states == PADDED) {  // rows of whole words4: the buffers are ours
+#pragma unroll
+    for (int i = 0; i < STATES / 4; i++)
+      ((words4*)(at + p.q * STATES))[i] = words4{as_bits(v[4 * i]), as_bits(v[4 * i + 1]), as_bits(v[4 * i + 2]), as_bits(v[4 * i + 3])};
+    return;
+  }
+#pragma unroll
+  for (int j = 0; j < STATES; j++)
+    if (p.q * STATES + j < states) at[p.q * STATES + j] = v[j];
+}
+
+// The sums over the LANES lanes of a channel of GROUP numbers each: the lane gets that of number q % GROUP.
+template <int GROUP> DEVICE float sum_over_states(float (&v)[GROUP], int q) {
+#pragma unroll
+  for (int half = GROUP / 2; half >= 1; half /= 2) {
+    bool upper = q & half;
+#pragma unroll
+    for (int i = 0; i < half; i++) {
+      float keep = upper ? v[i + half] : v[i], send = upper ? v[i] : v[i + half];
+      v[i] = keep + shuffle_xor(send, half);
+    }
+  }
+#pragma unroll
+  for (int mask = GROUP; mask < LANES; mask *= 2) v[0] += shuffle_xor(v[0], mask);
+  return v[0];
+}
+
+// The sums over the channels of a warp of COUNT numbers each: the lane is left with max(COUNT / CHANNELS, 1), the first
+// of them number `first`; `owner` says whether this lane is the one to write them.
+template <int COUNT> DEVICE void sum_over_channels(float (&v)[COUNT], int c, int& first, bool& owner) {
+  first = 0; owner = true;
+#pragma unroll
+  for (int mask = CHANNELS / 2, count = COUNT; mask >= 1; mask /= 2, count = count > 1 ? count / 2 : 1) {
+    bool upper = c & mask;
+    if (count > 1) {
+      int half = count / 2;
+#pragma unroll
+      for (int i = 0; i < half; i++) {
+        float keep = upper ? v[i + half] : v[i], send = upper ? v[i] : v[i + half];
+        v[i] = keep + shuffle_xor(send, mask * LANES);
+      }
+      first += upper ? half : 0;
+    } else {
+      v[0] += shuffle_xor(v[0], mask * LANES);
+      owner = owner && !upper;
+    }
+  }
+}
+
+// What enters this segment from the others, in order `from`, `from + step` ... `upto` (not itself): each begins with what
+// left the one before, decays it over its own length and adds its own.
+DEVICE void fold_edges(float (&h)[STATES], const float (&a)[STATES], const Scan& s, const Place& p, int from, int step, int upto) {
+  for (int k = from; k != upto; k += step) {
+    i64 at = ((i64)k * s.batch + p.batch) * s.channels + (p.valid ? p.channel : 0);
+    float own[STATES], sum = s.edge_sum[at];
+    read_row(own, s.edge + at * s.states, p, s.states);
+#pragma unroll
+    for (int j = 0; j < STATES; j++) h[j] = exp2_hw(sum * a[j]) * h[j] + own[j];
+  }
+}
