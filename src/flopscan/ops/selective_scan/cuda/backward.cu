@@ -174,20 +174,28 @@ DEVICE void retreat(float (&r)[STATES], Sums& sums, const float (&start)[STATES]
   }
 }
 
-// The products of SUB positions, summed over the warps, to the gradients of B and C.
-DEVICE void flush(const Scan& s, const Place& p, const float* products, int t) {
-  i64 row = ((i64)p.batch * s.groups + p.group) * s.states;
-#pragma unroll 2
-  for (int k = (int)threadIdx.x; k < 2 * PADDED * SUB; k += THREADS) {
-    int i = k % SUB, v = k / SUB, n = v % PADDED;
+// The products of SUB positions, summed over the warps, to the gradients of B and C. A thread takes the same position of
+// SUB and the same numbers each time.
+#define SHARE ((2 * PADDED * SUB + THREADS - 1) / THREADS)
+#define REMEMBERED (SHARE <= 4)
+DEVICE float* sink(const Scan& s, const Place& p, int k) {
+  int v = (int)threadIdx.x / SUB + k * (THREADS / SUB), n = v % PADDED;
+  if (n >= s.states || v >= 2 * PADDED) return nullptr;
+  return (v < PADDED ? s.grad_B : s.grad_C) + (((i64)p.batch * s.groups + p.group) * s.states + n) * s.length + p.block * s.part;
+}
+DEVICE void flush(const Scan& s, const Place& p, float* const (&sinks)[REMEMBERED ? SHARE : 1], const float* products, int t) {
+  int i = (int)threadIdx.x % SUB;
+  const float* from = products + i * PRODUCTS + (int)threadIdx.x / SUB;
+  if (t + i >= p.end) return;
+#pragma unroll
+  for (int k = 0; k < SHARE; k++) {
+    float* to = REMEMBERED ? sinks[REMEMBERED ? k : 0] : sink(s, p, k);
+    if (!to) continue;
     float sum = 0.f;
 #pragma unroll
-    for (int w = 0; w < WARPS; w++) sum += products[(w * SUB + i) * PRODUCTS + v];
-    if (n < s.states && t + i < p.end) {
-      float* at = (v < PADDED ? s.grad_B : s.grad_C) + (row + n) * s.length + t + i;
-      if (s.part) at[p.block * s.part] = sum;
-      else add_to(at, sum);
-    }
+    for (int w = 0; w < WARPS; w++) sum += from[w * SUB * PRODUCTS + k * (THREADS / SUB)];
+    if (s.part) to[t + i] = sum;
+    else add_to(to + t + i, sum);
   }
 }
 
@@ -241,6 +249,10 @@ extern "C" __global__ void LAUNCH_BOUNDS(THREADS, RESIDENT) scan_backward(const 
   float bias = s.bias && p.load_valid ? s.bias[p.load_channel] : 0.f, skip = s.D && p.valid ? s.D[channel] : 0.f;
   int end = p.load_valid ? p.end : 0;
 
+  float* sinks[REMEMBERED ? SHARE : 1];
+#pragma unroll
+  for (int k = 0; REMEMBERED && k < SHARE; k++) sinks[k] = sink(s, p, k);
+
   int chunks = (s.length + CHUNK - 1) / CHUNK, turn = 0;
   for (int chunk = (p.end - 1) / CHUNK; chunk * CHUNK >= p.begin; chunk--) {
     int tiles = (p.end - chunk * CHUNK + TILE - 1) / TILE;
@@ -282,7 +294,7 @@ extern "C" __global__ void LAUNCH_BOUNDS(THREADS, RESIDENT) scan_backward(const 
         float* products = m.products + turn * WARPS * SUB * PRODUCTS;
         retreat(r, sums, h, a, m, slots, products + p.warp * SUB * PRODUCTS, i * SUB, p, skip);
         sync_block();   // the other half of `products` was read before this
-        flush(s, p, products, t0 + i * SUB);
+        flush(s, p, sinks, products, t0 + i * SUB);
         turn ^= 1;
       }
       write_tile(s, p, m, t0, end);

@@ -67,11 +67,10 @@ struct Scan {
 };
 
 DEVICE float absolute(float x) { return as_float(as_bits(x) & 0x7fffffffu); }
-DEVICE float larger(float x, float y) { return x > y ? x : y; }
 
 // 2^x on the units that multiply and add: degree 5 on [-1/2, 1/2], relative error under 2.2e-7; for x <= 0.
 DEVICE float exp2_polynomial(float x) {
-  x = x < -126.f ? -126.f : x;  // a NaN stays
+  x = x < -126.f ? -126.f : x;   // a NaN stays
   float whole = x + 12582912.f;
   float f = x - (whole - 12582912.f);
   float p = 1.327646663e-3f;
@@ -107,8 +106,8 @@ DEVICE float log1p_unit(float e) {
   return p * e;
 }
 DEVICE float exp_minus_abs(float x) { return exp2_hw(absolute(x) * -LOG2E); }
-// softplus: max(x, 0) + log1p(e) with e = exp(-|x|), so no step is lost where e is tiny; a NaN stays
-DEVICE float softplus(float x, float e) { return log1p_unit(e) + (x < 0.f ? 0.f : x); }
+// softplus: max(x, 0) + log1p(e) with e = exp(-|x|), so no step is lost where e is tiny; a NaN stays, by e
+DEVICE float softplus(float x, float e) { return log1p_unit(e) + fmaxf(x, 0.f); }
 // its derivative, 1 / (1 + exp(-x))
 DEVICE float softplus_slope(float x, float e) { return (x < 0.f ? e : 1.f) * reciprocal(1.f + e); }
 DEVICE float sigmoid(float x) { return reciprocal(1.f + exp2_hw(x * -LOG2E)); }

@@ -152,8 +152,14 @@ extern "C" __global__ void LAUNCH_BOUNDS(THREADS, RESIDENT) scan_forward(const S
       const Staged* from = inputs + p.load_row * PITCH + column(p, k);
       float out[EACH];
 #pragma unroll
+      for (int i = 0; i < EACH; i += 2) {
+        words4 w = *(const words4*)(from + i);
+        out[i] = as_float(w.x);
+        out[i + 1] = as_float(w.z);
+      }
+#pragma unroll
       for (int i = 0; i < EACH; i++) {
-        out[i] = from[i].delta + skip * get(u_now[k], i);
+        out[i] += skip * get(u_now[k], i);
 #if HAS_Z
         float gate = get(z_now[k], i);
         out[i] *= gate * sigmoid(gate);
