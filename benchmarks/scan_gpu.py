@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 
 from flopscan.ops.selective_scan import cuda, nvrtc, reference
-from flopscan.ops.selective_scan.cuda import Rows, States
+from flopscan.ops.selective_scan.cuda import Rows
 
 Job = dict[str, Any]
 # name: shape b, d, l, n, g, dtype, z, and the public kernels' times forward and backward in microseconds, from an H100
@@ -43,7 +43,9 @@ ROWS = {
 NAMES = ("u", "delta", "A", "B", "C", "D", "z", "delta_bias", "initial_state")
 
 
-def operands(shape: tuple[int, ...], dtype: str, given: set[str], device: str = "cuda", seed: int = 0) -> dict[str, Any]:
+def operands(
+    shape: tuple[int, ...], dtype: str, given: set[str], device: str = "cuda", seed: int = 0
+) -> dict[str, Any]:
     """Random operands such as a model has them; of the optional ones those in ``given``."""
     generator = torch.Generator(device).manual_seed(seed)
     b, d, l, n, g = shape
@@ -137,6 +139,7 @@ def check(job: Job, device: str) -> Job:
     if job.get("strided"):
         x["u"] = x["u"].mT.contiguous().mT
         x["delta"] = F.pad(x["delta"], (1, 2))[..., 1:-2]
+    torch.manual_seed(1)
     grad = torch.randn(x["u"].shape, device=device).to(x["u"].dtype)
     grad_last = torch.randn(*x["u"].shape[:2], x["A"].shape[1], device=device) if "grad_last" in given else None
     softplus = job.get("softplus", True)
@@ -144,10 +147,18 @@ def check(job: Job, device: str) -> Job:
         x["delta"] = x["delta"].abs() * 0.2
     out, last, saved = module.forward(*x.values(), delta_softplus=softplus, keep=True, out_dtype=x["u"].dtype, **form)
     grads = module.backward(
-        grad, grad_last, *x.values(), saved, delta_softplus=softplus, deterministic=job.get("deterministic", False), **form
+        grad,
+        grad_last,
+        *x.values(),
+        saved,
+        delta_softplus=softplus,
+        deterministic=job.get("deterministic", False),
+        **form,
     )
     expected = definition(x, softplus, grad, grad_last)
-    errors = {name: error(a, b) for name, a, b in zip(("out", "last", *NAMES), [out, last, *grads], expected, strict=True)}
+    errors = {
+        name: error(a, b) for name, a, b in zip(("out", "last", *NAMES), [out, last, *grads], expected, strict=True)
+    }
     found = {name: e for name, e in errors.items() if e is not None}
     limit = 2e-6 if job["dtype"] == "float32" else 5e-3
     return {"errors": found, "worst": max(found.values()), "passed": max(found.values()) < limit}
@@ -220,7 +231,13 @@ def measure(job: Job) -> Job:
 
         def call() -> Any:
             return module.backward(
-                grad, None, *x.values(), saved, delta_softplus=True, deterministic=job.get("deterministic", False), **form
+                grad,
+                None,
+                *x.values(),
+                saved,
+                delta_softplus=True,
+                deterministic=job.get("deterministic", False),
+                **form,
             )
     elif job.get("check"):
         result["error"] = check_row(job, x, out)
@@ -237,12 +254,76 @@ def copy_bandwidth(job: Job) -> Job:
             "torch": torch.__version__, "nvrtc": nvrtc.version()}  # fmt: skip
 
 
+PROFILED = (  # counters of ncu: what kernels execute, and where warps wait
+    "smsp__sass_thread_inst_executed_op_fadd_pred_on.sum,smsp__sass_thread_inst_executed_op_fmul_pred_on.sum,"
+    "smsp__sass_thread_inst_executed_op_ffma_pred_on.sum,smsp__inst_executed.sum,smsp__inst_executed_pipe_xu.sum"
+)
+SECTIONS = ("SpeedOfLight", "WarpStateStats", "SchedulerStats", "ComputeWorkloadAnalysis",
+            "MemoryWorkloadAnalysis_Tables", "MemoryWorkloadAnalysis", "InstructionStats", "Occupancy", "LaunchStats")  # fmt: skip
+
+
+def profile(job: Job, out: Path) -> Job:
+    """The kernel of one direction of a row under ncu; its report is a text of its own."""
+    report = out / f"ncu-{job['row']}-{job['direction']}.txt"
+    command = ["ncu", "--clock-control", "none", "--metrics", PROFILED, "--kernel-name", f"regex:_{job['direction']}",
+               "--launch-skip", "1", "--launch-count", "1"]  # fmt: skip
+    for section in SECTIONS:
+        command += ["--section", section]
+    program = [sys.executable, __file__, "--out", str(out), "--once", f"{job['row']}:{job['direction']}"]
+    with report.open("w") as file:
+        done = subprocess.run([*command, *program], stdout=file, stderr=file, timeout=50)
+    return {"returned": done.returncode, "report": report.name}
+
+
+def once(row: str, direction: str) -> None:
+    """Two calls of one direction of a row, to be profiled."""
+    x = row_operands(row)
+    out, _, saved = cuda.forward(*x.values(), delta_softplus=True, keep=True, out_dtype=x["u"].dtype)
+    if direction == "forward":
+        cuda.forward(*x.values(), delta_softplus=True, keep=False, out_dtype=x["u"].dtype)
+    for _ in range(2 if direction == "backward" else 0):
+        cuda.backward(torch.randn_like(out), None, *x.values(), saved, delta_softplus=True, deterministic=False)
+    torch.cuda.synchronize()
+
+
+class Warm:
+    """A Triton kernel that is compiled where it would be launched."""
+
+    def __init__(self, kernel: Any) -> None:
+        self.kernel = kernel
+
+    def __getitem__(self, grid: Any) -> Any:
+        return lambda *args, **options: self.kernel.warmup(*args, grid=grid, **options)
+
+
+def warm(which: int, of: int) -> None:
+    """Compile every ``of``-th of the Triton kernels that are timed, so that the jobs find them in Triton's cache."""
+    from flopscan.ops.selective_scan import triton
+
+    for name in ("_forward_states", "_backward_states", "_forward_rows", "_backward_rows"):
+        setattr(triton, name, Warm(getattr(triton, name)))
+    for job in [job for job in triton_jobs() if job["kind"] == "measure"][which::of]:
+        x = row_operands(job["row"])
+        keep = job["direction"] == "backward"
+        out, _, saved = triton.forward(*x.values(), delta_softplus=True, keep=keep, out_dtype=x["u"].dtype)
+        if keep:
+            triton.backward(out, None, *x.values(), saved, delta_softplus=True, deterministic=False)
+
+
 # The list of jobs
 
 
 def cell(row: str, direction: str, label: str = "default", form: Job | None = None, **more: Any) -> Job:
     """A job that times a row."""
-    return {"kind": "measure", "row": row, "shape": ROWS[row][0], "direction": direction, "label": label, "form": form or {}, **more}
+    return {
+        "kind": "measure",
+        "row": row,
+        "shape": ROWS[row][0],
+        "direction": direction,
+        "label": label,
+        "form": form or {},
+        **more,
+    }
 
 
 FULL = ["D", "z", "delta_bias", "initial_state", "grad_last"]
@@ -251,18 +332,31 @@ USUAL = ["D", "z", "delta_bias"]
 
 def checks(module: str) -> list[Job]:
     """The cases that are checked."""
+
     def case(shape: tuple[int, ...], given: list[str] = FULL, dtype: str = "float32", **more: Any) -> Job:
-        return {"kind": "check", "module": module, "shape": shape, "given": given, "dtype": dtype, "label": "check", **more}
+        return {
+            "kind": "check",
+            "module": module,
+            "shape": shape,
+            "given": given,
+            "dtype": dtype,
+            "label": "check",
+            **more,
+        }
 
     cases = [case((2, 34, 65, n, 2)) for n in (1, 2, 3, 8, 16, 17, 64, 128, 256)]
     cases += [case((2, 40, l, n, 4)) for n in (1, 16) for l in (1, 2, 63, 64, 196, 257)]
-    cases += [case((2, 33, 196, n, 1), given, "float32") for n in (1, 16) for given in ([], ["D"], ["z"], ["delta_bias"])]
+    cases += [
+        case((2, 33, 196, n, 1), given, "float32") for n in (1, 16) for given in ([], ["D"], ["z"], ["delta_bias"])
+    ]
     cases += [case((2, 40, 196, n, 2), FULL, dtype) for n in (1, 16) for dtype in ("float16", "bfloat16")]
     cases += [case((1, 24, 130, n, 2), extreme=True, given=USUAL) for n in (1, 16)]
     cases += [case((2, 40, 131, n, 2), strided=True) for n in (1, 16)]
     cases += [case((2, 40, 131, n, 2), softplus=False) for n in (1, 16)]
     cases += [case((2, 40, 196, n, 2), deterministic=True) for n in (1, 16)]
-    return cases + [case((2, 48, l, n, 2), USUAL) for l, n in ((1000, 16), (3136, 1), (3136, 16), (1000, 64), (8192, 16))]
+    return cases + [
+        case((2, 48, l, n, 2), USUAL) for l, n in ((1000, 16), (3136, 1), (3136, 16), (1000, 64), (8192, 16))
+    ]
 
 
 def variants() -> list[Job]:
@@ -278,12 +372,18 @@ def variants() -> list[Job]:
                  {**narrow, "fill": 6}, {"warps": 8, "resident": 1}):  # fmt: skip
         add("mamba-130m", "forward", **form)
     for form in ({"resident_backward": 2}, {"tile": 32}, {"sub": 4}, {"tile": 32, "sub": 4, "resident_backward": 4},
-                 {"warps": 2, "resident_backward": 6}, {"warps": 8, "resident_backward": 1}, {**narrow, "sub": 4, "tile": 32, "fill": 4},
-                 {"lanes": 8, "states": 2, "sub": 8}):  # fmt: skip
+                 {"warps": 2, "resident_backward": 6}, {"warps": 8, "resident_backward": 1},
+                 {**narrow, "sub": 4, "tile": 32, "fill": 4}, {"lanes": 8, "states": 2, "sub": 8}):  # fmt: skip
         add("mamba-130m", "backward", **form)
     for form in ({"rows": 2}, {"rows": 8}, {"rows": 1}, {"resident": 6}, {"resident": 4}, {"warps": 8, "resident": 4}):
         add("vmamba-t-1", "forward", **form)
-    for form in ({"rows": 8}, {"rows": 2}, {"resident_backward": 3}, {"resident_backward": 5}, {"warps": 8, "resident_backward": 2}):
+    for form in (
+        {"rows": 8},
+        {"rows": 2},
+        {"resident_backward": 3},
+        {"resident_backward": 5},
+        {"warps": 8, "resident_backward": 2},
+    ):
         add("vmamba-t-1", "backward", **form)
     for form in ({"rows": 8}, {"rows": 2}, {"resident": 6}):
         add("vmamba-t-3", "forward", **form)
@@ -311,9 +411,26 @@ def jobs(emulate: bool) -> list[Job]:
         if job["direction"] == "backward":
             job["check"] = False
     first = [{"kind": "copy", "label": "copy"}, defaults[0], defaults[1]]
-    listed = [*first, *checks("cuda")[:21], *defaults[2:], *checks("cuda")[21:], *variants()]
-    listed += [cell("mamba-130m", "forward", "keep", keep=True), cell("mamba-130m", "backward", "deterministic", deterministic=True)]
-    listed += [cell(row, "forward", "float32 out", out_dtype="float32") for row in ("vmamba-t-1", "vmamba-t-3", "vmamba-v0")]
+    profiles = [{"kind": "profile", "label": "ncu", "row": row, "direction": direction, "shape": ROWS[row][0]}
+                for row, direction in (("mamba-130m", "forward"), ("mamba-130m", "backward"),
+                                       ("vmamba-t-1", "forward"))]  # fmt: skip
+    several = variants()
+    listed = [
+        *first,
+        *checks("cuda")[:21],
+        *defaults[2:],
+        *checks("cuda")[21:],
+        *several[:20],
+        *profiles,
+        *several[20:],
+    ]
+    listed += [
+        cell("mamba-130m", "forward", "keep", keep=True),
+        cell("mamba-130m", "backward", "deterministic", deterministic=True),
+    ]
+    listed += [
+        cell(row, "forward", "float32 out", out_dtype="float32") for row in ("vmamba-t-1", "vmamba-t-3", "vmamba-v0")
+    ]
     return [*listed, *triton_jobs()]
 
 
@@ -327,7 +444,7 @@ def triton_jobs() -> list[Job]:
 
 def kernels(job: Job) -> list[tuple[str, tuple[str, ...]]]:
     """The kernels that a job compiles: name and options."""
-    if job["kind"] == "copy" or job.get("module", "cuda") != "cuda":
+    if job["kind"] in ("copy", "profile") or job.get("module", "cuda") != "cuda":
         return []
     _, _, length, states, _ = job["shape"]
     form = form_of(job).get("form") or cuda.default_form(states, length)
@@ -362,14 +479,21 @@ def compile_all(listed: list[Job], arch: str, workers: int) -> None:
     start = time.perf_counter()
     with ProcessPoolExecutor(workers) as pool:
         failed = [text for text in pool.map(compile_one, tasks) if text]
-    print(f"{len(tasks)} kernels, {len(failed)} refused, {time.perf_counter() - start:.0f} s", *failed, sep="\n", flush=True)
+    print(
+        f"{len(tasks)} kernels, {len(failed)} refused, {time.perf_counter() - start:.0f} s",
+        *failed,
+        sep="\n",
+        flush=True,
+    )
 
 
 # The process that works, and the one that watches
 
 
-def run(job: Job, device: str) -> Job:
+def run(job: Job, device: str, out: Path) -> Job:
     """What a job finds."""
+    if job["kind"] == "profile":
+        return profile(job, out)
     if job["kind"] == "check":
         return check(job, device)
     return copy_bandwidth(job) if job["kind"] == "copy" else measure(job)
@@ -390,7 +514,7 @@ def work(plan: Path, log: Path, first: int, emulate: bool) -> None:
             file.flush()
             torch.utils.deterministic.fill_uninitialized_memory = job["kind"] == "check"
             try:
-                found = run(job, device)
+                found = run(job, device, log.parent)
             except Exception as e:
                 found = {"failed": f"{type(e).__name__}: {e}"[:2000]}
                 fatal = "CUDA" in str(e) or "illegal" in str(e) or "launch" in str(e)
@@ -410,8 +534,16 @@ def watch(out: Path, seconds: float, emulate: bool) -> None:
     plan.write_text(json.dumps(listed))
     log.write_text("")
     first = 0
-    while first < len(listed) and (left := deadline - time.monotonic()) > 5:
-        command = [sys.executable, __file__, "--work", str(first), "--out", str(out), *(["--emulate"] if emulate else [])]
+    while first < len(listed) and deadline - time.monotonic() > 5:
+        command = [
+            sys.executable,
+            __file__,
+            "--work",
+            str(first),
+            "--out",
+            str(out),
+            *(["--emulate"] if emulate else []),
+        ]
         with (out / "worker.log").open("a") as errors:
             worker = subprocess.Popen(command, stdout=errors, stderr=errors)
             begun, since = first, time.monotonic()
@@ -419,7 +551,7 @@ def watch(out: Path, seconds: float, emulate: bool) -> None:
                 time.sleep(0.2)
                 now = progress(log, first)
                 begun, since = (now, time.monotonic()) if now != begun else (begun, since)
-                if time.monotonic() - since > 45:
+                if time.monotonic() - since > 60:
                     break
             if worker.poll() is None:
                 worker.kill()
@@ -429,7 +561,10 @@ def watch(out: Path, seconds: float, emulate: bool) -> None:
         begun = progress(log, first)
         if not finished(log, begun):
             with log.open("a") as file:
-                file.write(json.dumps({"number": begun, **listed[begun], "failed": f"the process ended ({worker.returncode})"}) + "\n")
+                file.write(
+                    json.dumps({"number": begun, **listed[begun], "failed": f"the process ended ({worker.returncode})"})
+                    + "\n"
+                )
         first = begun + 1
 
 
@@ -463,7 +598,9 @@ def table(out: Path) -> str:
         ours = [r for r in checked if r["module"] == module]
         bad = [r for r in ours if not r.get("passed")]
         lines.append(f"{module}: {len(ours) - len(bad)} of {len(ours)} checks passed")
-        lines += [f"  {r['shape']} {r['dtype']} {r['given']} {r.get('failed', '')[:300]} {r.get('errors', '')}" for r in bad]
+        lines += [
+            f"  {r['shape']} {r['dtype']} {r['given']} {r.get('failed', '')[:300]} {r.get('errors', '')}" for r in bad
+        ]
     for r in found:
         if r["kind"] == "copy" and "p50" in r:
             lines.append(f"copy {r['TB/s']:.2f} TB/s on {r['device']}, torch {r['torch']}, NVRTC {r['nvrtc']}")
@@ -488,10 +625,18 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that compile")
     parser.add_argument("--table", action="store_true", help="print the table of a run that was")
     parser.add_argument("--work", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--once", help=argparse.SUPPRESS)
+    parser.add_argument("--warm", type=int, nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     if options.work is not None:
         work(options.out / "plan.json", options.out / "jobs.jsonl", options.work, options.emulate)
+        return
+    if options.once:
+        once(*options.once.split(":"))
+        return
+    if options.warm:
+        warm(*options.warm)
         return
     start = time.monotonic()
     if options.compile:
@@ -499,7 +644,17 @@ def main() -> None:
         return
     if not options.table:
         if not options.emulate:
-            compile_all(jobs(False), "sm_{}{}".format(*torch.cuda.get_device_capability()), options.workers)
+            with (options.out / "warm.log").open("w") as log:
+                for i in range(4):
+                    command = [sys.executable, __file__, "--out", str(options.out), "--warm", str(i), "4"]
+                    subprocess.Popen(["nice", *command], stdout=log, stderr=log)
+            arch = "sm_{}{}".format(*torch.cuda.get_device_capability())
+            compile_all([job for job in jobs(False) if not job.get("form")], arch, options.workers)
+            with (options.out / "compile.log").open("w") as log:  # the variants, while the first jobs run
+                command = [sys.executable, __file__, "--out", str(options.out), "--compile", arch]
+                subprocess.Popen(
+                    ["nice", *command, "--workers", str(max(options.workers - 4, 1))], stdout=log, stderr=log
+                )
         watch(options.out, options.seconds - (time.monotonic() - start), options.emulate)
     print(text := table(options.out))
     (options.out / "table.txt").write_text(text + "\n")

@@ -56,7 +56,7 @@ class States:
 
 @dataclass(frozen=True)
 class Rows:
-    """How the kernels for one state are compiled: a lane holds the positions of its ``span``, a warp ``rows`` channels."""
+    """How the kernels for one state are compiled: a lane holds ``span`` positions at a time, a warp ``rows`` channels."""
 
     span: int
     rows: int = 4
@@ -90,7 +90,7 @@ def _span(length: int) -> int:
 
 
 def chunk_size(states: int, length: int) -> int:
-    """Positions from one kept state to the next: those kept take at most half the bytes of u in 16 bits, to 64 states."""
+    """Positions from one kept state to the next: to 64 states, all take at most half the bytes of u in 16 bits."""
     if states == 1:
         return 32 * _span(length)
     return min(max(64, 4 * (1 << (states - 1).bit_length())), 256)
@@ -102,7 +102,14 @@ def saved_shape(batch: int, channels: int, length: int, states: int) -> tuple[in
 
 
 def supports(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, z: Tensor | None, *others: Tensor | None
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    *others: Tensor | None,
 ) -> bool:
     """Whether this form takes such operands, on such a device."""
     varying = [x for x in (u, delta, B, C, z) if x is not None]
@@ -181,7 +188,9 @@ def backward(
     scan.grad = _matrix(grad_out)
     grad_u, grad_delta = (torch.empty(u.shape, dtype=x.dtype, device=u.device) for x in (u, delta))
     grad_z = None if z is None else torch.empty(u.shape, dtype=z.dtype, device=u.device)
-    grad_initial = None if initial_state is None else torch.empty_like(initial_state, memory_format=torch.contiguous_format)
+    grad_initial = (
+        None if initial_state is None else torch.empty_like(initial_state, memory_format=torch.contiguous_format)
+    )
     scan.out_align = _rows_align(length, [x for x in (grad_u, grad_delta, grad_z) if x is not None])
     scan.grad_u, scan.grad_delta = grad_u.data_ptr(), grad_delta.data_ptr()
     scan.grad_z, scan.grad_initial = _pointer(grad_z, alive), _pointer(grad_initial, alive)
@@ -243,7 +252,7 @@ def _grouped(x: Tensor) -> _Grouped:
 
 
 def _align(x: Tensor) -> int:
-    """Bytes, 16 at most, that every row of ``x`` along its last axis starts at a multiple of; 0 if rows are scattered."""
+    """The bytes, 16 at most, of which every row of ``x`` starts at a multiple; 0 if the rows are scattered."""
     *outer, step = x.stride()
     if step != 1 and x.shape[-1] > 1:
         return 0
@@ -258,7 +267,14 @@ def _rows_align(length: int, outputs: list[Tensor]) -> int:
 
 def _dtypes(u: Tensor, delta: Tensor, z: Tensor | None, B: Tensor, C: Tensor, out: torch.dtype) -> tuple[str, ...]:
     """The macros that name the operands' dtypes."""
-    named = {"TU": u.dtype, "TD": delta.dtype, "TZ": u.dtype if z is None else z.dtype, "TB": B.dtype, "TC": C.dtype, "TO": out}
+    named = {
+        "TU": u.dtype,
+        "TD": delta.dtype,
+        "TZ": u.dtype if z is None else z.dtype,
+        "TB": B.dtype,
+        "TC": C.dtype,
+        "TO": out,
+    }
     return *(f"-D{name}={_NAMES[dtype]}" for name, dtype in named.items()), f"-DHAS_Z={int(z is not None)}"
 
 
@@ -298,7 +314,9 @@ def shared_bytes(kernel: str, form: States | Rows) -> int:
     return 8 * form.block * (form.tile + 2) + 4 * matrices * form.tile * padded
 
 
-def _cut(scan: Scan, form: States | Rows, device: torch.device, alive: list[Tensor], dtypes: tuple[str, ...], first: bool) -> None:
+def _cut(
+    scan: Scan, form: States | Rows, device: torch.device, alive: list[Tensor], dtypes: tuple[str, ...], first: bool
+) -> None:
     """Cut l into segments where there are too few blocks, and compute what crosses from one to the next."""
     if isinstance(form, Rows):
         return
@@ -335,7 +353,12 @@ def _blocks(scan: Scan, form: States | Rows) -> int:
 
 
 def _run(
-    kernel: str, scan: Scan, form: States | Rows, dtypes: tuple[str, ...], device: torch.device, segments: int | None = None
+    kernel: str,
+    scan: Scan,
+    form: States | Rows,
+    dtypes: tuple[str, ...],
+    device: torch.device,
+    segments: int | None = None,
 ) -> None:
     """Launch a kernel over all blocks and segments."""
     macros = options(kernel, form, scan.states, scan.length, dtypes)

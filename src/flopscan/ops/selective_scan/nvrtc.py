@@ -48,7 +48,8 @@ def _driver() -> ctypes.CDLL:
 def available() -> bool:
     """Whether kernels can be compiled and launched here."""
     try:
-        _nvrtc(), _driver()
+        _nvrtc()
+        _driver()
     except OSError:
         return False
     return True
@@ -67,8 +68,8 @@ def compile_source(source: str, options: Sequence[str], arch: str) -> bytes:
     library.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"flopscan.cu", 0, None, None)
     try:
         flags = [f"--gpu-architecture={arch}", "--std=c++17", *options]
-        failed = library.nvrtcCompileProgram(program, len(flags), (ctypes.c_char_p * len(flags))(*map(str.encode, flags)))
-        if failed:
+        words = (ctypes.c_char_p * len(flags))(*map(str.encode, flags))
+        if library.nvrtcCompileProgram(program, len(flags), words):
             raise CompilationError(_text(library.nvrtcGetProgramLogSize, library.nvrtcGetProgramLog, program).decode())
         return _text(library.nvrtcGetCUBINSize, library.nvrtcGetCUBIN, program)
     finally:
@@ -116,7 +117,16 @@ def _check(status: int, what: str) -> None:
         raise RuntimeError(f"{what}: {(text.value or b'unknown error').decode()} ({status})")
 
 
-@functools.lru_cache(maxsize=None)
+def _have_context(device: int) -> None:
+    """Make torch's context of ``device`` current, which in a thread that has used no CUDA yet none is."""
+    current = ctypes.c_void_p()
+    _check(_driver().cuCtxGetCurrent(ctypes.byref(current)), "asking for the context")
+    if not current.value:
+        _check(_driver().cuDevicePrimaryCtxRetain(ctypes.byref(current), device), "opening the context")
+        _check(_driver().cuCtxSetCurrent(current), "entering the context")
+
+
+@functools.cache
 def _function(source: str, options: tuple[str, ...], name: str, device: int, shared: int) -> ctypes.c_void_p:
     """The kernel ``name`` loaded on a device, allowed ``shared`` bytes of dynamic shared memory."""
     major, minor = torch.cuda.get_device_capability(device)
@@ -140,9 +150,10 @@ def launch(
     parameter: ctypes.Structure,
     device: torch.device,
 ) -> None:
-    """Run kernel ``name`` of ``source`` with the one parameter that it takes, on torch's current stream of ``device``."""
+    """Run kernel ``name`` with the one parameter that it takes, on torch's current stream of ``device``."""
     with torch.cuda.device(device):
         index = torch.cuda.current_device()
+        _have_context(index)
         stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
         function = _function(source, options, name, index, shared)
         arguments = (ctypes.c_void_p * 1)(ctypes.addressof(parameter))

@@ -22,7 +22,14 @@ _TILE = 16  # positions that are loaded together, two states and more
 
 
 def supports(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, z: Tensor | None, *others: Tensor | None
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    *others: Tensor | None,
 ) -> bool:
     """Whether this form takes such operands."""
     varying = [x for x in (u, delta, B, C, z) if x is not None]
@@ -110,7 +117,7 @@ def _forward_states(
     k = tl.arange(0, TILE)
     chunks = tl.cdiv(length, CHUNK)
     for t0 in range(0, length, TILE):
-        if KEEP:
+        if KEEP:  # noqa: SIM102 - known when compiled, the other condition when run
             if t0 % CHUNK == 0:
                 tl.store(saved + (b * chunks + t0 // CHUNK) * channels * states + at, h, mask=held)
         t = (t0 + k).to(tl.int64)
@@ -168,7 +175,9 @@ def _backward_states(
     sum_bias = tl.zeros((BLOCK,), tl.float32)
     k = tl.arange(0, TILE)
     chunks = tl.cdiv(length, CHUNK)
-    mine = scratch + tl.program_id(0).to(tl.int64) * CHUNK * N * BLOCK + n[:, None] * BLOCK + tl.arange(0, BLOCK)[None, :]
+    mine = (
+        scratch + tl.program_id(0).to(tl.int64) * CHUNK * N * BLOCK + n[:, None] * BLOCK + tl.arange(0, BLOCK)[None, :]
+    )
     for turn in range(chunks):
         chunk = chunks - 1 - turn
         first = chunk * CHUNK
@@ -184,7 +193,9 @@ def _backward_states(
                 step = _softplus(step)
             step = tl.where(inside, step, 0.0)
             given = (t < length)[:, None] & (n < states)[None, :]
-            Bt = tl.load(B + b * B_b + g * B_g + n[None, :] * B_n + t[:, None] * B_l, mask=given, other=0.0).to(tl.float32)
+            Bt = tl.load(B + b * B_b + g * B_g + n[None, :] * B_n + t[:, None] * B_l, mask=given, other=0.0).to(
+                tl.float32
+            )
             enters = step * x
             for i in tl.static_range(TILE):
                 here = (k == i)[:, None]
@@ -212,8 +223,12 @@ def _backward_states(
                 gate = tl.load(z + b * z_b + d[None, :] * z_d + t[:, None] * z_l, mask=inside, other=0.0).to(tl.float32)
                 dy = coming * gate * _sigmoid(gate)
             given = (t < length)[:, None] & (n < states)[None, :]
-            Bt = tl.load(B + b * B_b + g * B_g + n[None, :] * B_n + t[:, None] * B_l, mask=given, other=0.0).to(tl.float32)
-            Ct = tl.load(C + b * C_b + g * C_g + n[None, :] * C_n + t[:, None] * C_l, mask=given, other=0.0).to(tl.float32)
+            Bt = tl.load(B + b * B_b + g * B_g + n[None, :] * B_n + t[:, None] * B_l, mask=given, other=0.0).to(
+                tl.float32
+            )
+            Ct = tl.load(C + b * C_b + g * C_g + n[None, :] * C_n + t[:, None] * C_l, mask=given, other=0.0).to(
+                tl.float32
+            )
             enters = step * x
             S = tl.zeros((TILE, BLOCK), tl.float32)
             T = tl.zeros((TILE, BLOCK), tl.float32)
@@ -469,8 +484,8 @@ def backward(
     (_backward_rows if states == 1 else _backward_states)[grid](
         grad_out, _whole(grad_last_state), u, delta, _whole(A), B, C, _whole(D), z, _whole(delta_bias), saved, scratch,
         grad_u, grad_delta, grad_z, products[0, 0], products[0, 1], grad_A, grad_D, grad_bias, grad_initial,
-        *_strides(grad_out, u, delta, z), *B.stride(), *C.stride(), products.stride(0), channels, length, states, groups,
-        ATOMIC=not deterministic, **chosen,
+        *_strides(grad_out, u, delta, z), *B.stride(), *C.stride(), products.stride(0), channels, length, states,
+        groups, ATOMIC=not deterministic, **chosen,
     )  # fmt: skip
     grad_B, grad_C = products.sum(0) if deterministic else products[0]
     return (
