@@ -259,7 +259,8 @@ PROFILED = (  # counters of ncu: what kernels execute, and where warps wait
     "smsp__sass_thread_inst_executed_op_ffma_pred_on.sum,smsp__inst_executed.sum,smsp__inst_executed_pipe_xu.sum"
 )
 SECTIONS = ("SpeedOfLight", "WarpStateStats", "SchedulerStats", "ComputeWorkloadAnalysis",
-            "MemoryWorkloadAnalysis_Tables", "MemoryWorkloadAnalysis", "InstructionStats", "Occupancy", "LaunchStats")  # fmt: skip
+            "MemoryWorkloadAnalysis_Tables", "MemoryWorkloadAnalysis", "InstructionStats", "Occupancy",
+            "LaunchStats")  # fmt: skip
 
 
 def profile(job: Job, out: Path) -> Job:

@@ -56,7 +56,7 @@ class States:
 
 @dataclass(frozen=True)
 class Rows:
-    """How the kernels for one state are compiled: a lane holds ``span`` positions at a time, a warp ``rows`` channels."""
+    """How the kernels for one state are compiled: a lane holds ``span`` positions, a warp serves ``rows`` channels."""
 
     span: int
     rows: int = 4
