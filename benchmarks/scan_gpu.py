@@ -500,8 +500,8 @@ def run(job: Job, device: str, out: Path) -> Job:
     return copy_bandwidth(job) if job["kind"] == "copy" else measure(job)
 
 
-def work(plan: Path, log: Path, first: int, emulate: bool) -> None:
-    """Run the jobs of ``plan`` from the one numbered ``first``, each with a line in ``log`` before and after."""
+def work(log: Path, first: int, emulate: bool) -> None:
+    """Run the jobs from the one numbered ``first``, each with a line in ``log`` before and after."""
     device = "cpu" if emulate else "cuda"
     if emulate:
         sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -510,7 +510,7 @@ def work(plan: Path, log: Path, first: int, emulate: bool) -> None:
         nvrtc.launch, cuda._multiprocessors = emulation.launch, lambda device: 132
     torch.use_deterministic_algorithms(True, warn_only=True)  # then fresh memory is filled with NaN
     with log.open("a") as file:
-        for number, job in list(enumerate(json.loads(plan.read_text())))[first:]:
+        for number, job in list(enumerate(jobs(emulate)))[first:]:
             file.write(json.dumps({"begin": number}) + "\n")
             file.flush()
             torch.utils.deterministic.fill_uninitialized_memory = job["kind"] == "check"
@@ -530,9 +530,8 @@ def work(plan: Path, log: Path, first: int, emulate: bool) -> None:
 def watch(out: Path, seconds: float, emulate: bool) -> None:
     """Keep a worker running until the jobs are done or the time is over."""
     deadline = time.monotonic() + seconds
-    plan, log = out / "plan.json", out / "jobs.jsonl"
+    log = out / "jobs.jsonl"
     listed = jobs(emulate)
-    plan.write_text(json.dumps(listed))
     log.write_text("")
     first = 0
     while first < len(listed) and deadline - time.monotonic() > 5:
@@ -631,7 +630,7 @@ def main() -> None:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     if options.work is not None:
-        work(options.out / "plan.json", options.out / "jobs.jsonl", options.work, options.emulate)
+        work(options.out / "jobs.jsonl", options.work, options.emulate)
         return
     if options.once:
         once(*options.once.split(":"))
@@ -645,13 +644,13 @@ def main() -> None:
         return
     if not options.table:
         if not options.emulate:
-            with (options.out / "warm.log").open("w") as log:
+            with (options.out / "background.log").open("a") as log:
                 for i in range(4):
                     command = [sys.executable, __file__, "--out", str(options.out), "--warm", str(i), "4"]
                     subprocess.Popen(["nice", *command], stdout=log, stderr=log)
             arch = "sm_{}{}".format(*torch.cuda.get_device_capability())
             compile_all([job for job in jobs(False) if not job.get("form")], arch, options.workers)
-            with (options.out / "compile.log").open("w") as log:  # the variants, while the first jobs run
+            with (options.out / "background.log").open("a") as log:  # the variants, while the first jobs run
                 command = [sys.executable, __file__, "--out", str(options.out), "--compile", arch]
                 subprocess.Popen(
                     ["nice", *command, "--workers", str(max(options.workers - 4, 1))], stdout=log, stderr=log
