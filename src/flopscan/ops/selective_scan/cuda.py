@@ -42,7 +42,7 @@ class States:
     tile: int = 64  # positions in shared memory
     sub: int = 8  # positions whose states and decays are in registers, backward
     warps: int = 4
-    unroll: int = 2
+    unroll: int = 1  # runs of 8 positions, forward
     polynomial: int = 0  # of 16 exponentials, those that leave the special-function unit
     resident: int = 3  # blocks that registers must allow on a multiprocessor
     resident_backward: int = 3
@@ -70,18 +70,26 @@ class Rows:
         return self.rows * self.warps
 
 
-def default_form(states: int, length: int) -> States | Rows:
-    """How ``states`` states are computed unless the caller says otherwise."""
+def default_form(states: int, length: int, rows: int = 1, multiprocessors: int = 1, backward: bool = False) -> States | Rows:
+    """How ``states`` states of ``rows`` channels (b d) are computed unless the caller says otherwise, as measured."""
     if states == 1:
-        return Rows(span=_span(length))
-    for lanes, each, tile, sub in ((2, 1, 64, 8), (2, 2, 64, 8), (2, 4, 64, 8), (4, 4, 64, 8), (8, 4, 64, 8)):
+        return Rows(span=_span(length), rows=8 if length <= 256 else 4 if backward else 2)
+    if 8 < states <= 16 and not backward and rows >= 16 * 4 * 4 * multiprocessors:
+        # 16 channels a warp, where that still makes four warps for each of the four schedulers
+        return States(2, 8, tile=32, resident=4)
+    for lanes, each in ((2, 1), (2, 2), (2, 4), (4, 4), (8, 4)):
         if states <= lanes * each:
-            return States(lanes, each, tile, sub)
+            return States(lanes, each)
     if states <= 64:
-        return States(16, 4, 32, 8)
+        return States(16, 4, tile=32)
     if states <= 128:
-        return States(16, 8, 32, 4, resident=2, resident_backward=2)
-    return States(16, 16, 32, 4, warps=2, resident=1, resident_backward=1)
+        return States(16, 8, tile=32, sub=4, resident=2, resident_backward=2)
+    return States(16, 16, tile=32, sub=4, warps=2, resident=1, resident_backward=1)
+
+
+def _form(scan: Scan, device: torch.device, backward: bool) -> States | Rows:
+    """The default for such operands."""
+    return default_form(scan.states, scan.length, scan.batch * scan.channels, _multiprocessors(device), backward)
 
 
 def _span(length: int) -> int:
@@ -156,8 +164,8 @@ def forward(
     delta_softplus: bool, keep: bool, out_dtype: torch.dtype, form: States | Rows | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """The output (b d l), the last state (b d n), and the states that backward needs, empty unless ``keep``."""
-    form = form or default_form(A.shape[1], u.shape[2])
     scan, alive = _operands(u, delta, A, B, C, D, z, delta_bias, delta_softplus)
+    form = form or _form(scan, u.device, backward=False)
     (batch, channels, length), states = u.shape, A.shape[1]
     out = torch.empty(u.shape, dtype=out_dtype, device=u.device)
     last = A.new_empty(batch, channels, states)
@@ -182,8 +190,8 @@ def backward(
     Sums over the channels of a block of B's and C's gradients are added up in memory, in any order, unless
     ``deterministic``: then each block writes its own, which takes d / 32 times the memory.
     """
-    form = form or default_form(A.shape[1], u.shape[2])
     scan, alive = _operands(u, delta, A, B, C, D, z, delta_bias, delta_softplus)
+    form = form or _form(scan, u.device, backward=True)
     (batch, channels, length), (groups, states) = u.shape, B.shape[1:3]
     scan.grad = _matrix(grad_out)
     grad_u, grad_delta = (torch.empty(u.shape, dtype=x.dtype, device=u.device) for x in (u, delta))
@@ -293,7 +301,7 @@ def options(kernel: str, form: States | Rows, states: int, length: int, dtypes: 
     if isinstance(form, Rows):
         chosen |= {"SPAN": form.span, "ROWS": form.rows}
     else:
-        chosen |= {"LANES": form.lanes, "STATES": form.states, "TILE": form.tile}
+        chosen |= {"LANES": form.lanes, "STATES": form.states, "TILE": form.tile, "ROOM": _room(kernel)}
         if back:
             chosen |= {"SUB": form.sub, "CHUNK": chunk_size(states, length)}
         elif kernel == "scan_forward":
@@ -305,13 +313,19 @@ def shared_bytes(kernel: str, form: States | Rows) -> int:
     """The dynamic shared memory of a block, as the sources lay it out."""
     if isinstance(form, Rows):
         return 0
-    padded, threads = form.lanes * form.states, 32 * form.warps
+    padded, threads, runs = form.lanes * form.states, 32 * form.warps, form.tile // 8
+    pitch = form.tile + (runs + 1) * _room(kernel)
+    matrix = form.tile * padded + runs * (8 if form.tile <= 32 else 4)
     if kernel == "scan_backward":
         products = 2 * form.warps * form.sub * (2 * padded + 4)
         bounds = form.tile // form.sub * threads * form.states
-        return 16 * form.block * (form.tile + 1) + 4 * (2 * form.tile * padded + bounds + products)
-    matrices = 4 if kernel == "scan_forward" else 1
-    return 8 * form.block * (form.tile + 2) + 4 * matrices * form.tile * padded
+        return 16 * form.block * pitch + 4 * (2 * matrix + bounds + products)
+    return 8 * form.block * pitch + 4 * (4 if kernel == "scan_forward" else 1) * matrix
+
+
+def _room(kernel: str) -> int:
+    """How many structures of a position make 16 bytes."""
+    return 1 if kernel == "scan_backward" else 2
 
 
 def _cut(

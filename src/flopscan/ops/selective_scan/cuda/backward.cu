@@ -8,7 +8,6 @@
 //   dA = sum of delta r[l-1] h[l-1],  dB = sum over channels of g delta u,  dC = sum over channels of h dy
 
 #define GROUP (LANES < SUB ? LANES : SUB)
-#define PITCH (TILE + 1)                      // Slots from one row to the next
 #define PRODUCTS (2 * PADDED + 4)             // numbers of one position in `products`: of B, of C, and room against conflicts
 #define SUBS (TILE / SUB)
 #define TILES (CHUNK / TILE)
@@ -22,7 +21,7 @@ DEVICE Slot read_slot(const Slot* at) {
 
 struct Shared {
   Slot* slots;        // of this warp: CHANNELS rows
-  float *B, *C;       // TILE x PADDED
+  float *B, *C;       // of a tile
   float* bounds;      // SUBS x THREADS x STATES: states before every SUB positions
   float* products;    // 2 x WARPS x SUB x PRODUCTS
 };
@@ -30,31 +29,31 @@ DEVICE Shared shared(words4* memory, int warp) {
   Shared m;
   m.slots = (Slot*)memory + warp * CHANNELS * PITCH;
   m.B = (float*)((Slot*)memory + BLOCK_CHANNELS * PITCH);
-  m.C = m.B + TILE * PADDED;
-  m.bounds = m.C + TILE * PADDED;
+  m.C = m.B + MATRIX;
+  m.bounds = m.C + MATRIX;
   m.products = m.bounds + SUBS * THREADS * STATES;
   return m;
 }
 
 // The positions of a tile in this warp's slots: with the gradient of y, or, to make states again, without.
-template <bool GRADIENT> DEVICE void stage(const Scan& s, const Place& p, const Shared& m, int t0, float bias, int end) {
+template <bool GRADIENT> DEVICE void stage(const Scan& s, const Place& p, const Shared& m, int t0, const float (&bias)[PASSES]) {
 #pragma unroll
   for (int k = 0; k < PASSES; k++) {
-    int t = t0 + column(p, k);
+    int t = t0 + p.column, end = load_end(p, k);
     Pack<TU, EACH> u;
     Pack<TD, EACH> delta;
     Pack<TO, EACH> grad;
-    load(u, row<TU>(s.u, p.batch, p.load_channel, p.load_valid), s.u.l, t, end, (int)s.u.align);
-    load(delta, row<TD>(s.delta, p.batch, p.load_channel, p.load_valid), s.delta.l, t, end, (int)s.delta.align);
-    if (GRADIENT) load(grad, row<TO>(s.grad, p.batch, p.load_channel, p.load_valid), s.grad.l, t, end, (int)s.grad.align);
+    load(u, row<TU>(s.u, p, k), s.u.l, t, end, (int)s.u.align);
+    load(delta, row<TD>(s.delta, p, k), s.delta.l, t, end, (int)s.delta.align);
+    if (GRADIENT) load(grad, row<TO>(s.grad, p, k), s.grad.l, t, end, (int)s.grad.align);
 #if HAS_Z
     Pack<TZ, EACH> z;
-    if (GRADIENT) load(z, row<TZ>(s.z, p.batch, p.load_channel, p.load_valid), s.z.l, t, end, (int)s.z.align);
+    if (GRADIENT) load(z, row<TZ>(s.z, p, k), s.z.l, t, end, (int)s.z.align);
 #endif
-    Slot* into = m.slots + p.load_row * PITCH + column(p, k);
+    Slot* into = m.slots + load_slot(p, k);
 #pragma unroll
     for (int i = 0; i < EACH; i++) {
-      float d = get(delta, i) + bias, slope = 1.f, dy = 0.f;
+      float d = get(delta, i) + bias[k], slope = 1.f, dy = 0.f;
       if (s.softplus) {
         float e = exp_minus_abs(d);
         if (GRADIENT) slope = softplus_slope(d, e);
@@ -84,12 +83,12 @@ template <class T> DEVICE void stage_states(float* into, const Grouped& g, const
 }
 
 // SUB positions of the recurrence alone.
-DEVICE void advance(float (&h)[STATES], const float (&a)[STATES], const Slot* slots, const float* B, int t, int q) {
+DEVICE void advance(float (&h)[STATES], const float (&a)[STATES], const Slot* slots, const float* B, int q) {
 #pragma unroll
   for (int i = 0; i < SUB; i++) {
-    Slot slot = read_slot(slots + t + i);
+    Slot slot = read_slot(slots + i);
     float b[STATES], input = slot.delta * slot.u;
-    read_states(b, B + (t + i) * PADDED + q * STATES);
+    read(b, B + i * PADDED + q * STATES);
 #pragma unroll
     for (int j = 0; j < STATES; j++) h[j] = exp2_hw(slot.delta * a[j]) * h[j] + input * b[j];
   }
@@ -98,14 +97,14 @@ DEVICE void advance(float (&h)[STATES], const float (&a)[STATES], const Slot* sl
 struct Sums { float A[STATES], D, bias; };   // of this lane
 
 // SUB positions in reverse: r is what the position before gets. Products for dB and dC go to `products`.
-DEVICE void retreat(float (&r)[STATES], Sums& sums, const float (&start)[STATES], const float (&a)[STATES], const Shared& m,
-                    Slot* slots, float* products, int t, const Place& p, float skip) {
+DEVICE void retreat(float (&r)[STATES], Sums& sums, const float (&start)[STATES], const float (&a)[STATES],
+                    Slot* slots, const float* B, const float* C, float* products, const Place& p, float skip) {
   float e[SUB][STATES], h[SUB][STATES];
 #pragma unroll
   for (int i = 0; i < SUB; i++) {
-    Slot slot = read_slot(slots + t + i);
+    Slot slot = read_slot(slots + i);
     float b[STATES], input = slot.delta * slot.u;
-    read_states(b, m.B + (t + i) * PADDED + p.q * STATES);
+    read(b, B + i * PADDED + p.q * STATES);
 #pragma unroll
     for (int j = 0; j < STATES; j++) {
       e[i][j] = exp2_hw(slot.delta * a[j]);
@@ -121,10 +120,10 @@ DEVICE void retreat(float (&r)[STATES], Sums& sums, const float (&start)[STATES]
 #pragma unroll
     for (int o = GROUP - 1; o >= 0; o--) {
       const int i = k * GROUP + o;
-      Slot slot = read_slot(slots + t + i);
+      Slot slot = read_slot(slots + i);
       float b[STATES], c[STATES], v[2 * STATES], input = slot.delta * slot.u;
-      read_states(b, m.B + (t + i) * PADDED + p.q * STATES);
-      read_states(c, m.C + (t + i) * PADDED + p.q * STATES);
+      read(b, B + i * PADDED + p.q * STATES);
+      read(c, C + i * PADDED + p.q * STATES);
       S[o] = T[o] = 0.f;
 #if HAS_Z
       y[o] = 0.f;
@@ -160,15 +159,15 @@ DEVICE void retreat(float (&r)[STATES], Sums& sums, const float (&start)[STATES]
 #endif
     sync_warp();
     if (p.q < GROUP) {
-      Slot* at = slots + t + k * GROUP + p.q;
+      Slot* at = slots + k * GROUP + p.q;
       Slot slot = read_slot(at);
       float du = slot.delta * S_sum + skip * slot.grad, ddelta = (slot.u * S_sum + T_sum) * slot.slope;
       sums.D += slot.grad * slot.u;
       sums.bias += ddelta;
-      at->delta = du;
-      at->u = ddelta;
 #if HAS_Z
-      at->grad = y_sum + skip * slot.u;
+      *(words4*)at = words4{as_bits(du), as_bits(ddelta), as_bits(y_sum + skip * slot.u), 0};
+#else
+      *(words2*)at = words2{as_bits(du), as_bits(ddelta)};
 #endif
     }
   }
@@ -200,32 +199,31 @@ DEVICE void flush(const Scan& s, const Place& p, float* const (&sinks)[REMEMBERE
 }
 
 // What the epilogue of a tile writes, from its slots.
-DEVICE void write_tile(const Scan& s, const Place& p, const Shared& m, int t0, int end) {
-  i64 at = ((i64)p.batch * s.channels + p.load_channel) * s.length;
+DEVICE void write_tile(const Scan& s, const Place& p, const Shared& m, int t0) {
 #pragma unroll
   for (int k = 0; k < PASSES; k++) {
-    int t = t0 + column(p, k);
-    const Slot* from = m.slots + p.load_row * PITCH + column(p, k);
-    float du[EACH], ddelta[EACH];
+    i64 at = ((i64)p.batch * s.channels + p.load_channel + k * PASS_ROWS) * s.length;
+    int t = t0 + p.column, end = load_end(p, k);
+    const Slot* from = m.slots + load_slot(p, k);
+    float du[EACH], ddelta[EACH], y[EACH];
 #pragma unroll
     for (int i = 0; i < EACH; i++) {
       Slot slot = read_slot(from + i);
-      du[i] = slot.delta; ddelta[i] = slot.u;
+      du[i] = slot.delta; ddelta[i] = slot.u; y[i] = slot.grad;
     }
     store((TU*)s.grad_u + at, t, end, s.out_align, du);
     store((TD*)s.grad_delta + at, t, end, s.out_align, ddelta);
 #if HAS_Z
     Pack<TO, EACH> grad;
     Pack<TZ, EACH> z;
-    float dz[EACH];
-    load(grad, row<TO>(s.grad, p.batch, p.load_channel, p.load_valid), s.grad.l, t, end, (int)s.grad.align);
-    load(z, row<TZ>(s.z, p.batch, p.load_channel, p.load_valid), s.z.l, t, end, (int)s.z.align);
+    load(grad, row<TO>(s.grad, p, k), s.grad.l, t, end, (int)s.grad.align);
+    load(z, row<TZ>(s.z, p, k), s.z.l, t, end, (int)s.z.align);
 #pragma unroll
     for (int i = 0; i < EACH; i++) {
       float gate = get(z, i), part = sigmoid(gate);
-      dz[i] = get(grad, i) * from[i].grad * part * (1.f + gate * (1.f - part));
+      y[i] *= get(grad, i) * part * (1.f + gate * (1.f - part));
     }
-    store((TZ*)s.grad_z + at, t, end, s.out_align, dz);
+    store((TZ*)s.grad_z + at, t, end, s.out_align, y);
 #endif
   }
 }
@@ -246,8 +244,9 @@ extern "C" __global__ void LAUNCH_BOUNDS(THREADS, RESIDENT) scan_backward(const 
   i64 state_row = ((i64)p.batch * s.channels + channel) * s.states;
   if (s.grad_last) read_row(r, s.grad_last + state_row, p, s.states);
   fold_edges(r, a, s, p, s.segments - 1, -1, p.segment);
-  float bias = s.bias && p.load_valid ? s.bias[p.load_channel] : 0.f, skip = s.D && p.valid ? s.D[channel] : 0.f;
-  int end = p.load_valid ? p.end : 0;
+  float bias[PASSES], skip = s.D && p.valid ? s.D[channel] : 0.f;
+#pragma unroll
+  for (int k = 0; k < PASSES; k++) bias[k] = of_channel(s.bias, p, k);
 
   float* sinks[REMEMBERED ? SHARE : 1];
 #pragma unroll
@@ -263,10 +262,10 @@ extern "C" __global__ void LAUNCH_BOUNDS(THREADS, RESIDENT) scan_backward(const 
       read_row(h, kept, p, s.states);
       for (int tile = 0; tile + 1 < tiles; tile++) {
         int t = chunk * CHUNK + tile * TILE;
-        stage<false>(s, p, m, t, bias, end);
+        stage<false>(s, p, m, t, bias);
         stage_states<TB>(m.B, s.B, s, p, t);
         sync_block();
-        for (int i = 0; i < SUBS; i++) advance(h, a, slots, m.B, i * SUB, p.q);
+        for (int i = 0; i < SUBS; i++) advance(h, a, slots + SLOT(i * SUB), m.B + LINE(i * SUB), p.q);
         write_row(before + (tile + 1) * s.states, h, p, s.states);
         sync_block();
       }
@@ -274,7 +273,7 @@ extern "C" __global__ void LAUNCH_BOUNDS(THREADS, RESIDENT) scan_backward(const 
     for (int tile = tiles - 1; tile >= 0; tile--) {
       int t0 = chunk * CHUNK + tile * TILE;
       read_row(h, tile ? before + tile * s.states : kept, p, s.states);
-      stage<true>(s, p, m, t0, bias, end);
+      stage<true>(s, p, m, t0, bias);
       stage_states<TB>(m.B, s.B, s, p, t0);
       stage_states<TC>(m.C, s.C, s, p, t0);
       sync_block();
@@ -285,19 +284,19 @@ extern "C" __global__ void LAUNCH_BOUNDS(THREADS, RESIDENT) scan_backward(const 
       for (int i = 0; i < SUBS; i++) {
 #pragma unroll
         for (int j = 0; j < STATES; j++) bound_part(i, j)[j % 4] = h[j];
-        if (i + 1 < SUBS) advance(h, a, slots, m.B, i * SUB, p.q);
+        if (i + 1 < SUBS) advance(h, a, slots + SLOT(i * SUB), m.B + LINE(i * SUB), p.q);
       }
 #pragma unroll 1
       for (int i = SUBS - 1; i >= 0; i--) {
 #pragma unroll
         for (int j = 0; j < STATES; j++) h[j] = bound_part(i, j)[j % 4];
         float* products = m.products + turn * WARPS * SUB * PRODUCTS;
-        retreat(r, sums, h, a, m, slots, products + p.warp * SUB * PRODUCTS, i * SUB, p, skip);
+        retreat(r, sums, h, a, slots + SLOT(i * SUB), m.B + LINE(i * SUB), m.C + LINE(i * SUB), products + p.warp * SUB * PRODUCTS, p, skip);
         sync_block();   // the other half of `products` was read before this
         flush(s, p, sinks, products, t0 + i * SUB);
         turn ^= 1;
       }
-      write_tile(s, p, m, t0, end);
+      write_tile(s, p, m, t0);
       sync_warp();
     }
   }
@@ -306,8 +305,8 @@ extern "C" __global__ void LAUNCH_BOUNDS(THREADS, RESIDENT) scan_backward(const 
   float* at = s.grad_channel + (((i64)p.batch * s.segments + p.segment) * s.channels + channel) * (s.states + 2);
 #pragma unroll
   for (int mask = 1; mask < LANES; mask *= 2) {
-    sums.D += shuffle_xor(sums.D, mask);
-    sums.bias += shuffle_xor(sums.bias, mask);
+    sums.D += shuffle_xor(sums.D, state_mask(mask));
+    sums.bias += shuffle_xor(sums.bias, state_mask(mask));
   }
 #pragma unroll
   for (int j = 0; j < STATES; j++)

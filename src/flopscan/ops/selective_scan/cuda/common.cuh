@@ -143,7 +143,7 @@ template <> struct Bits<4> { typedef u32 type; };
 
 // The positions [t, t + E) of a row of `length`, zero beyond it.
 template <class T, int E> DEVICE void load(Pack<T, E>& p, const T* row, i64 step, int t, int length, int align) {
-  const int BYTES = E * sizeof(T);
+  const int BYTES = E * sizeof(T), HALF = 8 / sizeof(T);
   const T* at = row + (i64)t * step;
   if (t + E <= length && align >= 4) {
     if (BYTES % 16 == 0 && align >= 16) {
@@ -164,9 +164,18 @@ template <class T, int E> DEVICE void load(Pack<T, E>& p, const T* row, i64 step
     }
     return;
   }
-  typedef typename Bits<sizeof(T)>::type word;
 #pragma unroll
   for (int i = 0; i < Pack<T, E>::WORDS; i++) p.words[i] = 0;
+  if (BYTES % 8 == 0 && align >= 8 && length % HALF == 0) {   // the end is a whole number of these
+#pragma unroll
+    for (int i = 0; i < Pack<T, E>::WORDS / 2; i++)
+      if (t + (i + 1) * HALF <= length) {
+        words2 v = load_once((const words2*)at + i);
+        p.words[2 * i] = v.x; p.words[2 * i + 1] = v.y;
+      }
+    return;
+  }
+  typedef typename Bits<sizeof(T)>::type word;
 #pragma unroll
   for (int i = 0; i < E; i++)
     if (t + i < length) p.words[i * (int)sizeof(T) / 4] |= (u32)load_once((const word*)(at + i * step)) << (i * 8 * (int)sizeof(T) & 31);
@@ -174,7 +183,7 @@ template <class T, int E> DEVICE void load(Pack<T, E>& p, const T* row, i64 step
 
 // The positions [t, t + E) of a row of `length`, as far as it goes.
 template <class T, int E> DEVICE void store(T* row, int t, int length, int align, const float (&values)[E]) {
-  const int BYTES = E * sizeof(T);
+  const int BYTES = E * sizeof(T), HALF = 8 / sizeof(T);
   Pack<T, E> p;
   set(p, values);
   T* at = row + t;
@@ -190,6 +199,12 @@ template <class T, int E> DEVICE void store(T* row, int t, int length, int align
 #pragma unroll
       for (int i = 0; i < Pack<T, E>::WORDS; i++) ((u32*)at)[i] = p.words[i];
     }
+    return;
+  }
+  if (BYTES % 8 == 0 && align >= 8 && length % HALF == 0) {
+#pragma unroll
+    for (int i = 0; i < Pack<T, E>::WORDS / 2; i++)
+      if (t + (i + 1) * HALF <= length) ((words2*)at)[i] = words2{p.words[2 * i], p.words[2 * i + 1]};
     return;
   }
   typedef typename Bits<sizeof(T)>::type word;

@@ -3,7 +3,6 @@
 // gradient that the segment hands to the position before it, walked from its begin. A walk ends where all that is left
 // has decayed. Needs: LANES, STATES, TILE, FORWARD (else HAS_Z).
 
-#define PITCH (TILE + 2)
 struct Staged { float delta, weight; };     // delta, and delta u or the gradient of y
 
 extern "C" __global__ void LAUNCH_BOUNDS(THREADS, 1) scan_edges(const Scan s) {
@@ -15,12 +14,14 @@ extern "C" __global__ void LAUNCH_BOUNDS(THREADS, 1) scan_edges(const Scan s) {
 #endif
   Staged* staged = (Staged*)memory + p.warp * CHANNELS * PITCH;
   float* matrix = (float*)((Staged*)memory + BLOCK_CHANNELS * PITCH);
-  int channel = p.valid ? p.channel : 0, end = p.load_valid ? p.end : 0;
+  int channel = p.valid ? p.channel : 0;
   float a[STATES], sum[STATES], past = 0.f;  // past: the deltas walked over
   read_row(a, s.A + (i64)channel * s.states, p, s.states);
 #pragma unroll
   for (int j = 0; j < STATES; j++) { a[j] *= LOG2E; sum[j] = 0.f; }
-  float bias = s.bias && p.load_valid ? s.bias[p.load_channel] : 0.f;
+  float bias[PASSES];
+#pragma unroll
+  for (int pass = 0; pass < PASSES; pass++) bias[pass] = of_channel(s.bias, p, pass);
 
   int tiles = (p.end - p.begin + TILE - 1) / TILE;
   bool decayed = false;
@@ -29,23 +30,23 @@ extern "C" __global__ void LAUNCH_BOUNDS(THREADS, 1) scan_edges(const Scan s) {
     sync_block();
 #pragma unroll
     for (int pass = 0; pass < PASSES; pass++) {
-      int t = t0 + column(p, pass);
+      int t = t0 + p.column, end = load_end(p, pass);
       Pack<TD, EACH> delta;
-      load(delta, row<TD>(s.delta, p.batch, p.load_channel, p.load_valid), s.delta.l, t, end, (int)s.delta.align);
+      load(delta, row<TD>(s.delta, p, pass), s.delta.l, t, end, (int)s.delta.align);
 #if FORWARD
       Pack<TU, EACH> u;
-      load(u, row<TU>(s.u, p.batch, p.load_channel, p.load_valid), s.u.l, t, end, (int)s.u.align);
+      load(u, row<TU>(s.u, p, pass), s.u.l, t, end, (int)s.u.align);
 #else
       Pack<TO, EACH> grad;
-      load(grad, row<TO>(s.grad, p.batch, p.load_channel, p.load_valid), s.grad.l, t, end, (int)s.grad.align);
+      load(grad, row<TO>(s.grad, p, pass), s.grad.l, t, end, (int)s.grad.align);
 #if HAS_Z
       Pack<TZ, EACH> z;
-      load(z, row<TZ>(s.z, p.batch, p.load_channel, p.load_valid), s.z.l, t, end, (int)s.z.align);
+      load(z, row<TZ>(s.z, p, pass), s.z.l, t, end, (int)s.z.align);
 #endif
 #endif
 #pragma unroll
       for (int i = 0; i < EACH; i++) {
-        float d = get(delta, i) + bias;
+        float d = get(delta, i) + bias[pass];
         if (s.softplus) d = softplus(d, exp_minus_abs(d));
         if (t + i >= end) d = 0.f;
 #if FORWARD
@@ -56,7 +57,7 @@ extern "C" __global__ void LAUNCH_BOUNDS(THREADS, 1) scan_edges(const Scan s) {
         weight *= get(z, i) * sigmoid(get(z, i));
 #endif
 #endif
-        staged[p.load_row * PITCH + column(p, pass) + i] = Staged{d, weight};
+        staged[load_slot(p, pass) + i] = Staged{d, weight};
       }
     }
 #if FORWARD
@@ -71,9 +72,9 @@ extern "C" __global__ void LAUNCH_BOUNDS(THREADS, 1) scan_edges(const Scan s) {
 #pragma unroll 4
     for (int i = 0; i < TILE; i++) {
       int t = FORWARD ? TILE - 1 - i : i;
-      Staged in = staged[p.c * PITCH + t];
+      Staged in = staged[p.c * PITCH + SLOT(t)];
       float m[STATES];
-      read_states(m, matrix + t * PADDED + p.q * STATES);
+      read(m, matrix + LINE(t) + p.q * STATES);
       if (!FORWARD) past += in.delta;
 #pragma unroll
       for (int j = 0; j < STATES; j++) sum[j] = exp2_hw(past * a[j]) * (in.weight * m[j]) + sum[j];
