@@ -7,7 +7,7 @@ import sys
 
 import torch
 
-from scan_gpu import FULL, check
+from scan_cases import FULL, check
 
 CASES = {
     "sixteen states": {"shape": (1, 4, 20, 16, 2), "given": FULL, "dtype": "float32"},

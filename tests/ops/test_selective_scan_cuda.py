@@ -13,7 +13,7 @@ import torch
 
 from flopscan.ops.selective_scan import cuda, nvrtc, reference
 from ops import emulation
-from scan_gpu import FULL, USUAL, check, error, operands
+from scan_cases import FULL, USUAL, check, error, operands
 
 pytestmark = pytest.mark.skipif(emulation.COMPILER is None, reason="g++ is not installed")
 

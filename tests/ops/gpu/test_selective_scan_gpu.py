@@ -1,4 +1,4 @@
-"""The GPU forms of the selective scan on a GPU, over the cases of benchmarks/scan_gpu.py."""
+"""The GPU forms of the selective scan on a GPU, over the cases of benchmarks/scan_cases.py."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from flopscan.ops.selective_scan import cuda
-from scan_gpu import check, checks, operands
+from scan_cases import check, checks, operands
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]
 

@@ -70,7 +70,9 @@ class Rows:
         return self.rows * self.warps
 
 
-def default_form(states: int, length: int, rows: int = 1, multiprocessors: int = 1, backward: bool = False) -> States | Rows:
+def default_form(
+    states: int, length: int, rows: int = 1, multiprocessors: int = 1, backward: bool = False
+) -> States | Rows:
     """How ``states`` states of ``rows`` channels (b d) are computed unless the caller says otherwise, as measured."""
     if states == 1:
         return Rows(span=_span(length), rows=8 if length <= 256 else 4 if backward else 2)
