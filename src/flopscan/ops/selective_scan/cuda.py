@@ -303,7 +303,13 @@ def options(kernel: str, form: States | Rows, states: int, length: int, dtypes: 
     if isinstance(form, Rows):
         chosen |= {"SPAN": form.span, "ROWS": form.rows}
     else:
-        chosen |= {"LANES": form.lanes, "STATES": form.states, "TILE": form.tile, "ROOM": _room(kernel)}
+        chosen |= {
+            "LANES": form.lanes,
+            "STATES": form.states,
+            "TILE": form.tile,
+            "ROOM": _room(kernel),
+            "SWAP": int(back),
+        }
         if back:
             chosen |= {"SUB": form.sub, "CHUNK": chunk_size(states, length)}
         elif kernel == "scan_forward":

@@ -83,12 +83,12 @@ template <class T> DEVICE void stage_states(float* into, const Grouped& g, const
 }
 
 // SUB positions of the recurrence alone.
-DEVICE void advance(float (&h)[STATES], const float (&a)[STATES], const Slot* slots, const float* B, int q) {
+DEVICE void advance(float (&h)[STATES], const float (&a)[STATES], const Slot* slots, const float* B, const Place& p) {
 #pragma unroll
   for (int i = 0; i < SUB; i++) {
     Slot slot = read_slot(slots + i);
     float b[STATES], input = slot.delta * slot.u;
-    read(b, B + i * PADDED + q * STATES);
+    read_own(b, B + i * PADDED, p);
 #pragma unroll
     for (int j = 0; j < STATES; j++) h[j] = exp2_hw(slot.delta * a[j]) * h[j] + input * b[j];
   }
@@ -104,7 +104,7 @@ DEVICE void retreat(float (&r)[STATES], Sums& sums, const float (&start)[STATES]
   for (int i = 0; i < SUB; i++) {
     Slot slot = read_slot(slots + i);
     float b[STATES], input = slot.delta * slot.u;
-    read(b, B + i * PADDED + p.q * STATES);
+    read_own(b, B + i * PADDED, p);
 #pragma unroll
     for (int j = 0; j < STATES; j++) {
       e[i][j] = exp2_hw(slot.delta * a[j]);
@@ -122,8 +122,8 @@ DEVICE void retreat(float (&r)[STATES], Sums& sums, const float (&start)[STATES]
       const int i = k * GROUP + o;
       Slot slot = read_slot(slots + i);
       float b[STATES], c[STATES], v[2 * STATES], input = slot.delta * slot.u;
-      read(b, B + i * PADDED + p.q * STATES);
-      read(c, C + i * PADDED + p.q * STATES);
+      read_own(b, B + i * PADDED, p);
+      read_own(c, C + i * PADDED, p);
       S[o] = T[o] = 0.f;
 #if HAS_Z
       y[o] = 0.f;
@@ -131,8 +131,8 @@ DEVICE void retreat(float (&r)[STATES], Sums& sums, const float (&start)[STATES]
 #pragma unroll
       for (int j = 0; j < STATES; j++) {
         float g = c[j] * slot.grad + r[j];
-        v[j] = g * input;
-        v[STATES + j] = h[i][j] * slot.grad;
+        v[NUMBER(0, j)] = g * input;
+        v[NUMBER(1, j)] = h[i][j] * slot.grad;
         S[o] = g * b[j] + S[o];
         r[j] = e[i][j] * g;
         float x = r[j] * (i ? h[i ? i - 1 : 0][j] : start[j]);
@@ -149,7 +149,7 @@ DEVICE void retreat(float (&r)[STATES], Sums& sums, const float (&start)[STATES]
 #pragma unroll
         for (int j = 0; j < LEFT; j++) {
           int n = first + j;
-          products[i * PRODUCTS + (n < STATES ? p.q * STATES + n : PADDED + p.q * STATES + n - STATES)] = v[j];
+          products[i * PRODUCTS + matrix_of(n) * PADDED + p.q * STATES + state_in(n)] = v[j];
         }
       }
     }
@@ -265,7 +265,7 @@ extern "C" __global__ void LAUNCH_BOUNDS(THREADS, RESIDENT) scan_backward(const 
         stage<false>(s, p, m, t, bias);
         stage_states<TB>(m.B, s.B, s, p, t);
         sync_block();
-        for (int i = 0; i < SUBS; i++) advance(h, a, slots + SLOT(i * SUB), m.B + LINE(i * SUB), p.q);
+        for (int i = 0; i < SUBS; i++) advance(h, a, slots + SLOT(i * SUB), m.B + LINE(i * SUB), p);
         write_row(before + (tile + 1) * s.states, h, p, s.states);
         sync_block();
       }
@@ -284,7 +284,7 @@ extern "C" __global__ void LAUNCH_BOUNDS(THREADS, RESIDENT) scan_backward(const 
       for (int i = 0; i < SUBS; i++) {
 #pragma unroll
         for (int j = 0; j < STATES; j++) bound_part(i, j)[j % 4] = h[j];
-        if (i + 1 < SUBS) advance(h, a, slots + SLOT(i * SUB), m.B + LINE(i * SUB), p.q);
+        if (i + 1 < SUBS) advance(h, a, slots + SLOT(i * SUB), m.B + LINE(i * SUB), p);
       }
 #pragma unroll 1
       for (int i = SUBS - 1; i >= 0; i--) {
@@ -310,6 +310,6 @@ extern "C" __global__ void LAUNCH_BOUNDS(THREADS, RESIDENT) scan_backward(const 
   }
 #pragma unroll
   for (int j = 0; j < STATES; j++)
-    if (p.valid && p.q * STATES + j < s.states) at[p.q * STATES + j] = sums.A[j];
+    if (p.valid && state_of(p, j) < s.states) at[state_of(p, j)] = sums.A[j];
   if (p.valid && p.q == 0) { at[s.states] = sums.D; at[s.states + 1] = sums.bias; }
 }

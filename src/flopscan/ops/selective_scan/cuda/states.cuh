@@ -1,7 +1,8 @@
 // The form for two states and more: a channel is LANES lanes of a warp with STATES states each, in registers,
 // sequential in l. What a tile of TILE positions needs lies in shared memory. Sums over the states of a channel and over
 // the channels of a warp are scattered as they are made: each lane ends with its own sum.
-// What binds these kernels is the traffic of shared memory, so every access is laid out for few wavefronts. Needs: ROOM.
+// What binds these kernels is the traffic of shared memory, so every access is laid out for few wavefronts. Needs: ROOM,
+// SWAP.
 
 #define PADDED (LANES * STATES)              // states, with those that only fill up
 #define CHANNELS (32 / LANES)                // of a warp
@@ -19,11 +20,16 @@
 #define SLOT(t) ((t) + (t) / SPREAD * ROOM)
 #define PITCH (SLOT(TILE) + ROOM)
 
+// With SWAP, the upper half of the channels of a warp holds its states with the halves exchanged: register j is state
+// j ^ swap. Then the first step of a sum over channels has nothing to select: all lanes keep their lower half.
+#define SWAPS (SWAP && STATES % 4 == 0 && CHANNELS > 2)
+
 // Where this lane stands: its block is a few channels of one group of one sequence, in one segment.
 // Bit 0 of the lane counts channels, the next ones are q, the others count channels again. So lanes i and i^1 read the
 // same B and C, lanes i and i^2 the same position of a channel; either makes a read of 128 bits take half the wavefronts.
 struct Place {
   int lane, warp, q, c;        // q: which lane of its channel; c: which channel of the warp
+  int swap;
   int batch, group, block;     // block: which block of the group
   int first, begin, end;       // first: channel of the block; begin, end: positions of the segment
   int segment;
@@ -36,6 +42,7 @@ DEVICE Place place(const Scan& s) {
   int tid = (int)threadIdx.x;
   p.lane = tid & 31; p.warp = tid >> 5;
   p.q = p.lane / 2 % LANES; p.c = p.lane % 2 + p.lane / (2 * LANES) * 2;
+  p.swap = SWAPS && (p.c & CHANNELS / 2) ? STATES / 2 : 0;
   int per_group = s.channels / s.groups, blocks = (per_group + BLOCK_CHANNELS - 1) / BLOCK_CHANNELS;
   int index = (int)blockIdx.x;
   p.block = index % blocks; index /= blocks;
@@ -115,14 +122,29 @@ template <int COUNT> DEVICE void read(float (&v)[COUNT], const float* at) {
   }
 }
 
+// What belongs to this lane's states, from a line of numbers in shared memory.
+DEVICE void read_own(float (&v)[STATES], const float* line, const Place& p) {
+  if (SWAPS) {
+    const int HALF = STATES > 1 ? STATES / 2 : 1;
+    float low[HALF], high[HALF];
+    read(low, line + p.q * STATES + p.swap);
+    read(high, line + p.q * STATES + (HALF - p.swap));
+#pragma unroll
+    for (int j = 0; j < HALF; j++) { v[j] = low[j]; v[STATES - HALF + j] = high[j]; }
+  } else {
+    read(v, line + p.q * STATES);
+  }
+}
+
 // This lane's states from and to a row of `states` numbers in global memory.
+DEVICE int state_of(const Place& p, int j) { return p.q * STATES + (j ^ p.swap); }
 DEVICE void read_row(float (&v)[STATES], const float* at, const Place& p, int states) {
 #pragma unroll
-  for (int j = 0; j < STATES; j++) v[j] = p.valid && p.q * STATES + j < states ? at[p.q * STATES + j] : 0.f;
+  for (int j = 0; j < STATES; j++) v[j] = p.valid && state_of(p, j) < states ? at[state_of(p, j)] : 0.f;
 }
 DEVICE void write_row(float* at, const float (&v)[STATES], const Place& p, int states) {
   if (!p.valid) return;
-  if (STATES % 4 == 0 && states == PADDED) {  // rows of whole words4: the buffers are ours
+  if (!SWAPS && STATES % 4 == 0 && states == PADDED) {  // rows of whole words4: the buffers are ours
 #pragma unroll
     for (int i = 0; i < STATES / 4; i++)
       ((words4*)(at + p.q * STATES))[i] = words4{as_bits(v[4 * i]), as_bits(v[4 * i + 1]), as_bits(v[4 * i + 2]), as_bits(v[4 * i + 3])};
@@ -130,7 +152,7 @@ DEVICE void write_row(float* at, const float (&v)[STATES], const Place& p, int s
   }
 #pragma unroll
   for (int j = 0; j < STATES; j++)
-    if (p.q * STATES + j < states) at[p.q * STATES + j] = v[j];
+    if (state_of(p, j) < states) at[state_of(p, j)] = v[j];
 }
 
 // The sums over the LANES lanes of a channel of GROUP numbers each: the lane gets that of number q % GROUP.
@@ -149,18 +171,25 @@ template <int GROUP> DEVICE float sum_over_states(float (&v)[GROUP], int q) {
   return v[0];
 }
 
-// The sums over the channels of a warp of COUNT numbers each: the lane is left with max(COUNT / CHANNELS, 1), the first
-// of them number `first`; `owner` says whether this lane is the one to write them.
-template <int COUNT> DEVICE void sum_over_channels(float (&v)[COUNT], int c, int& first, bool& owner) {
+// The sums over the channels of a warp of two numbers for each state: the lane is left with max(2 STATES / CHANNELS, 1),
+// the first of them number `first`; `owner` says whether this lane is the one to write them. NUMBER is that of the one or
+// the other matrix and register j; matrix_of and state_in say what a number is.
+#define NUMBER(matrix, j) (SWAPS ? (j) / HALF_STATES * STATES + (matrix) * HALF_STATES + (j) % HALF_STATES : (matrix) * STATES + (j))
+#define HALF_STATES (STATES > 1 ? STATES / 2 : 1)
+DEVICE int matrix_of(int number) { return SWAPS ? number / HALF_STATES % 2 : number / STATES; }
+DEVICE int state_in(int number) {
+  return SWAPS ? number / STATES * HALF_STATES + number % HALF_STATES : number % STATES;
+}
+DEVICE void sum_over_channels(float (&v)[2 * STATES], int c, int& first, bool& owner) {
   first = 0; owner = true;
 #pragma unroll
-  for (int mask = CHANNELS / 2, count = COUNT; mask >= 1; mask /= 2, count = count > 1 ? count / 2 : 1) {
-    bool upper = c & mask;
+  for (int mask = CHANNELS / 2, count = 2 * STATES; mask >= 1; mask /= 2, count = count > 1 ? count / 2 : 1) {
+    bool upper = c & mask, exchanged = SWAPS && count == 2 * STATES;
     if (count > 1) {
       int half = count / 2;
 #pragma unroll
       for (int i = 0; i < half; i++) {
-        float keep = upper ? v[i + half] : v[i], send = upper ? v[i] : v[i + half];
+        float keep = upper && !exchanged ? v[i + half] : v[i], send = upper && !exchanged ? v[i] : v[i + half];
         v[i] = keep + shuffle_xor(send, channel_mask(mask));
       }
       first += upper ? half : 0;
