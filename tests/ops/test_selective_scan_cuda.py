@@ -28,64 +28,89 @@ def emulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.use_deterministic_algorithms(False)
 
 
+def mostly_slow(fast: list[Any], slow: list[Any]) -> list[Any]:
+    """Parameters of which the ``slow`` ones only run with the slow tests: most compile kernels of their own."""
+    return [*fast, *(pytest.param(*(x if isinstance(x, tuple) else (x,)), marks=pytest.mark.slow) for x in slow)]
+
+
 def passes(shape: tuple[int, ...], given: list[str] = FULL, dtype: str = "float32", **more: Any) -> None:
     """Assert that output, last state and every gradient are right."""
     found = check({"shape": shape, "given": given, "dtype": dtype, **more}, "cpu")
     assert found["passed"], json.dumps(found["errors"])
 
 
-@pytest.mark.parametrize("length", [1, 2, 3, 63, 64, 65, 196, 257])
+@pytest.mark.parametrize("length", mostly_slow([1, 65], [2, 3, 63, 64, 196, 257]))
 def test_lengths_of_sixteen_states(length: int) -> None:
     passes((2, 5, length, 16, 1))
 
 
-@pytest.mark.parametrize("length", [1, 2, 3, 63, 64, 65, 196, 257, 600])
+@pytest.mark.parametrize("length", mostly_slow([257], [1, 2, 3, 63, 64, 65, 196, 600]))
 def test_lengths_of_one_state(length: int) -> None:
     passes((2, 6, length, 1, 2))
 
 
-@pytest.mark.parametrize("states", [2, 3, 8, 17, 64, 256])
+@pytest.mark.parametrize("states", mostly_slow([3], [2, 8, 17, 64, 256]))
 def test_numbers_of_states(states: int) -> None:
     passes((1, 6, 70, states, 2))
 
 
-@pytest.mark.parametrize("channels, groups", [(1, 1), (3, 1), (33, 1), (34, 2), (72, 4)])
+@pytest.mark.parametrize("channels, groups", mostly_slow([(34, 2)], [(1, 1), (3, 1), (33, 1), (72, 4)]))
 @pytest.mark.parametrize("states", [1, 16])
 def test_channels_and_groups(channels: int, groups: int, states: int) -> None:
     passes((1, channels, 65, states, groups))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", [["D"], ["delta_bias"], ["initial_state"], ["grad_last"]])
 @pytest.mark.parametrize("states", [1, 16])
 def test_an_operand_is_absent(missing: list[str], states: int) -> None:
     passes((1, 33, 65, states, 1), [name for name in FULL if name not in missing])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("states", [1, 16])
 def test_all_that_is_optional_is_absent(states: int) -> None:
     passes((1, 33, 65, states, 1), [], softplus=False)
 
 
-@pytest.mark.parametrize("states", [1, 16])
+@pytest.mark.parametrize("states", mostly_slow([16], [1]))
 def test_deltas_beyond_the_softplus_and_fast_decays(states: int) -> None:
     passes((2, 9, 130, states, 1), USUAL, extreme=True)
 
 
-@pytest.mark.parametrize("states", [1, 16])
+@pytest.mark.parametrize("states", mostly_slow([1], [16]))
 def test_strided_and_unaligned_operands(states: int) -> None:
     passes((2, 10, 131, states, 2), strided=True)
 
 
-@pytest.mark.parametrize("states", [1, 16])
+@pytest.mark.parametrize("states", mostly_slow([16], [1]))
 def test_deterministic_sums(states: int) -> None:
     passes((2, 40, 130, states, 1), deterministic=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_sixteen_bits(dtype: str) -> None:
     passes((2, 8, 130, 16, 2), dtype=dtype)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("states", [1, 16])
+def test_rows_that_end_in_the_middle_of_what_a_lane_loads(states: int) -> None:
+    """196 positions of 16 bits: rows start at multiples of 8 bytes and are a whole number of these."""
+    passes((2, 8, 196, states, 2), dtype="bfloat16")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "lanes, each, more", [(2, 8, {"tile": 32, "sub": 4}), (8, 2, {}), (4, 4, {"tile": 32, "warps": 2})]
+)
+def test_other_forms(lanes: int, each: int, more: dict[str, int]) -> None:
+    """What the default is for many channels, and what is timed beside it."""
+    passes((1, 34, 130, 16, 2), form={"lanes": lanes, "states": each, **more})
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("given", [FULL, []])
 def test_segments(given: list[str]) -> None:
     passes((1, 8, 1100, 16, 1), given)
