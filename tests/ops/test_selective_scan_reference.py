@@ -88,7 +88,7 @@ def test_forward_of_every_form(B: str, C: str, complex_A: bool) -> None:
     expected, last = scan_numbers(operands, softplus=True)
     torch.testing.assert_close(out, expected, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(state, last, rtol=1e-12, atol=1e-12)
-    assert torch.equal(operator(**operands, delta_softplus=True), out)
+    torch.testing.assert_close(operator(**operands, delta_softplus=True), out, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("softplus", [False, True])
@@ -107,11 +107,11 @@ def check_gradient(operands: dict[str, Any], softplus: bool) -> None:
     grad = torch.randn(out.shape, dtype=out.dtype, generator=torch.Generator().manual_seed(1))
     expected = torch.autograd.grad(out, given, grad)
     written = selective_scan_backward(grad, **operands, delta_softplus=softplus)
-    assert [each is None for each in written] == [value is None for value in operands.values()]
+    assert [each is None for each in written] == [*(value is None for value in operands.values()), True]
     through_operator = torch.autograd.grad(operator(**operands, delta_softplus=softplus), given, grad)
     for right, one, other in zip(expected, [g for g in written if g is not None], through_operator, strict=True):
         torch.testing.assert_close(one, right, rtol=1e-12, atol=1e-12)
-        assert torch.equal(one, other)
+        torch.testing.assert_close(other, right, rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.parametrize("complex_A", [False, True])
@@ -161,7 +161,8 @@ def test_forward_never_holds_a_state_for_every_position() -> None:
 
 
 def given_shapes(operands: dict[str, Any]) -> list[tuple[int, ...]]:
-    return [(0,) if value is None else tuple(value.shape) for value in operands.values()]
+    """The shapes of the nine gradients; there is no initial state."""
+    return [*((0,) if value is None else tuple(value.shape) for value in operands.values()), (0,)]
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
@@ -211,3 +212,43 @@ def test_the_gradient_has_no_gradient() -> None:
     (grad,) = torch.autograd.grad(operator(**operands).sum(), u, create_graph=True)
     with pytest.raises(RuntimeError, match="can be differentiated once: its gradient has no gradient"):
         grad.sum().backward()
+
+
+@pytest.mark.parametrize("complex_A", [False, True])
+@pytest.mark.parametrize("kept", [False, True], ids=["output alone", "last state"])
+def test_states_are_handed_on(kept: bool, complex_A: bool) -> None:
+    """Two halves, the state of the first given to the second, are the whole, and so are the gradients."""
+    operands = make("b g n l", "b n l", complex_A=complex_A)
+    state = torch.randn(BATCH, CHANNELS, STATE, dtype=operands["A"].dtype, generator=torch.Generator().manual_seed(2))
+    operands["initial_state"] = state
+    given = [value.requires_grad_() for value in operands.values()]
+    whole, last = selective_scan(**operands, delta_softplus=True, return_last_state=True)
+    generator = torch.Generator().manual_seed(1)
+    grad = torch.randn(whole.shape, dtype=whole.dtype, generator=generator)
+    grad_last = torch.randn(last.shape, dtype=last.dtype, generator=generator) if kept else None
+    expected = torch.autograd.grad((whole, last) if kept else whole, given, (grad, grad_last) if kept else grad)
+    written = selective_scan_backward(grad, **operands, delta_softplus=True, grad_last_state=grad_last)
+    for one, right in zip(written, expected, strict=True):
+        torch.testing.assert_close(one, right, rtol=1e-12, atol=1e-12)
+
+    def half(part: slice, start: Tensor) -> Any:
+        pairs = slice(*(None if x is None else 2 * x for x in (part.start, part.stop))) if complex_A else part
+        cut = {"u": part, "delta": part, "z": part, "B": pairs, "C": pairs}
+        own = {name: x[..., cut[name]] if name in cut else x for name, x in operands.items()}
+        return selective_scan(**own | {"initial_state": start}, delta_softplus=True, return_last_state=True)
+
+    first, between = half(slice(None, 3), state)
+    second, end = half(slice(3, None), between)
+    torch.testing.assert_close(torch.cat((first, second), -1), whole, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(end, last, rtol=1e-12, atol=1e-12)
+
+
+def test_gradcheck_of_the_definition() -> None:
+    operands = make("b g n l", "b n l")
+    operands["initial_state"] = torch.randn(BATCH, CHANNELS, STATE, dtype=torch.float64)
+    names, values = list(operands), tuple(value.requires_grad_() for value in operands.values())
+
+    def scan(*tensors: Tensor) -> Any:
+        return selective_scan(**dict(zip(names, tensors, strict=True)), delta_softplus=True, return_last_state=True)
+
+    assert torch.autograd.gradcheck(scan, values)

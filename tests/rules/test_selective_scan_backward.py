@@ -27,7 +27,7 @@ def check(operands: dict[str, Any], softplus: bool) -> None:
     out: Any = reference.selective_scan(**operands, delta_softplus=softplus)
     grad = torch.randn(out.shape, dtype=out.dtype, generator=torch.Generator().manual_seed(2))
     gradients = dict(zip(given, torch.autograd.grad(out, list(given.values()), grad), strict=True))
-    expected = tuple(gradients.get(name) for name in operands)
+    expected = tuple(gradients.get(name) for name in {**operands, "initial_state": None})
     prove(OP, {"grad": grad, **operands, "delta_softplus": softplus}, expected)
 
 
@@ -43,6 +43,19 @@ def test_with_optional_operands(given: tuple[str, ...], softplus: bool, complex_
 @pytest.mark.parametrize("B", FORMS)
 def test_of_every_form(B: str, C: str, complex_A: bool) -> None:
     check(make(B, C, complex_A=complex_A), softplus=True)
+
+
+@pytest.mark.parametrize("complex_A", [False, True], ids=["real", "complex"])
+def test_states_that_are_handed_on_cost_nothing(complex_A: bool) -> None:
+    operands = make("b g n l", "b n l", ("D", "z"), complex_A)
+    operands["initial_state"] = torch.randn(2, 4, 2, dtype=operands["A"].dtype)
+    given = {name: value.requires_grad_() for name, value in operands.items() if value is not None}
+    out, last = reference.selective_scan(**operands, return_last_state=True)
+    grad, grad_last = torch.randn_like(out), torch.randn_like(last)
+    gradients = dict(zip(given, torch.autograd.grad((out, last), list(given.values()), (grad, grad_last)), strict=True))
+    prove("flopscan::selective_scan", operands, (out.detach(),))
+    expected = tuple(gradients.get(name) for name in operands)
+    prove(OP, {"grad": grad, **operands, "grad_last_state": grad_last}, expected)
 
 
 def backward(dtype: str, pairs: int, **more: TensorSpec) -> Call:

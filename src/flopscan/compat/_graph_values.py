@@ -131,9 +131,8 @@ def _operands(kind: str, call: Call) -> Iterator[tuple[str, Any]]:
 def _schema(kind: str, given: tuple[str, ...]) -> list[str]:
     """The names of an operator's operands, of the overload that has all the tensors ``given``; [] for no operator."""
     found: list[list[str]] = []
-    if kind.startswith("aten::"):
-        for schema in torch._C._jit_get_schemas_for_operator(kind):
-            found.append([a.name for a in schema.arguments])
+    for schema in torch._C._jit_get_schemas_for_operator(kind):
+        found.append([a.name for a in schema.arguments])
 
     def known(names: list[str]) -> int:
         return sum(any(alias in names for alias in (name, *_CALLED.get(name, ()))) for name in given)

@@ -19,6 +19,7 @@ OPERATOR = "flopscan::selective_scan"
 CONTRACT_OF = by_state(CONTRACT)  # where A is complex, B and C have pairs of numbers along the length
 REQUIRED = ("u", "delta", "A", "B", "C")
 OPTIONAL = ("D", "z", "delta_bias")
+STATE = "initial_state"  # of flopscan's own operator alone
 FLAG = "delta_softplus"
 INDICES = ("cu_seqlens", "seq_idx")  # tensors that say where a sequence begins: no arithmetic
 
@@ -31,6 +32,7 @@ _ALIASES = {
     "D": ("Ds",),
     "z": ("zs",),
     "delta_bias": ("bias", "dt_bias", "dts_bias", "dt_projs_bias"),
+    STATE: (),
     FLAG: ("dt_softplus", "softplus"),
 }
 _ROLES = {name: role for role, aliases in _ALIASES.items() for name in (role, *aliases)}
@@ -101,7 +103,10 @@ def _roles(call: GraphCall) -> tuple[dict[str, Any], list[str]]:
     """The operands by role, and the given parameters that no known signature has. Raises ContractError."""
     roles: dict[str, Any] = {}
     strangers = []
-    usual = {name for classes in SIGNATURES.values() for names in classes.values() for name in names}
+    usual = {name for classes in SIGNATURES.values() for names in classes.values() for name in names} | {
+        "keep",
+        "dtype",
+    }
     for name, value in call.named().items():
         role = _ROLES.get(name)
         if role is None:
@@ -127,9 +132,9 @@ def _who(call: GraphCall) -> str:
 def _checked(call: GraphCall, operands: Mapping[str, Any]) -> Call:
     """The scan of ``operands``, held against the contract. Raises ContractError."""
     args: dict[str, Any] = {}
-    for role in (*REQUIRED, *OPTIONAL):
+    for role in (*REQUIRED, *OPTIONAL, STATE):
         value = operands.get(role)
-        if not (isinstance(value, TensorSpec) or (value is None and role in OPTIONAL)):
+        if not (isinstance(value, TensorSpec) or (value is None and role not in REQUIRED)):
             raise ContractError(f"{_who(call)}: operand '{role}' is {value!r}, expected a tensor")
         args[role] = value
     softplus = operands.get(FLAG)
@@ -143,7 +148,9 @@ def _checked(call: GraphCall, operands: Mapping[str, Any]) -> Call:
                 batch, groups, length = args[role].shape
                 args[role] = replace(args[role], shape=(batch, groups, 1, length))
     bound = Call(OPERATOR, args, call.outputs)
-    CONTRACT_OF(replace(bound, op=_who(call))).bind(_who(call), {role: args[role] for role in (*REQUIRED, *OPTIONAL)})
+    CONTRACT_OF(replace(bound, op=_who(call))).bind(
+        _who(call), {role: args[role] for role in (*REQUIRED, *OPTIONAL, STATE)}
+    )
     return bound
 
 

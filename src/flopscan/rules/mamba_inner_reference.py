@@ -245,7 +245,7 @@ def _scanned_backward(
 ) -> tuple[Any, ...]:  # fmt: skip
     """The gradients of u, delta, A, A_b, B, C, D, z and delta_bias, those of two directions added up."""
     scan = reference("selective_scan_backward")
-    du, ddelta, dA, dB, dC, dD, dz, dbias = scan(dy, u, delta, A, B, C, D, z, delta_bias, delta_softplus)
+    du, ddelta, dA, dB, dC, dD, dz, dbias, _ = scan(dy, u, delta, A, B, C, D, z, delta_bias, delta_softplus)
     if A_b is None:
         return du, ddelta, dA, None, dB, dC, dD, dz, dbias
     back = scan(flip(dy), flip(u), flip(delta), A_b, *_turned(B, C), D, flip(z), delta_bias, delta_softplus)

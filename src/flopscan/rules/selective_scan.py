@@ -21,7 +21,7 @@ from flopscan.rules.selective_scan_kernel import executed_forward
 
 CONTRACT = (
     "u: b d l, delta: b d l, A: d n, B: d n | b n l | b g n l, C: d n | b n l | b g n l,"
-    " D?: d, z?: b d l, delta_bias?: d, d % g"
+    " D?: d, z?: b d l, delta_bias?: d, initial_state?: b d n, d % g"
 )
 _OPTIONAL = {"D": "d", "z": "b d l", "delta_bias": "d"}
 _GIVEN = tuple(given for k in range(4) for given in itertools.combinations(_OPTIONAL, k))
@@ -57,13 +57,14 @@ def recurrence(
     z: Array | None = None,
     delta_bias: Array | None = None,
     delta_softplus: bool = False,
+    initial_state: Array | None = None,
 ) -> Array:
     """The definition, one step after the other."""
     batch, channels, length = u.shape
     out = Array(u.shape, [0.0] * len(u.data))
     for b in range(batch):
         for d in range(channels):
-            h = no_states(A)
+            h = first_states(A, initial_state, b, d)
             for i in range(length):
                 at = (b, d, i, channels)
                 step = delta[b, d, i] if delta_bias is None else delta[b, d, i] + delta_bias[d]
@@ -83,6 +84,11 @@ def no_states(A: Array) -> list[Any]:
     """The states of a channel before its first step."""
     zero = Pair(0.0, 0.0) if isinstance(A.data[0], Pair) else 0.0
     return [zero] * A.shape[1]
+
+
+def first_states(A: Array, initial_state: Array | None, b: int, d: int) -> list[Any]:
+    """The states of a channel before its first step, which may be given."""
+    return no_states(A) if initial_state is None else [initial_state[b, d, n] for n in range(A.shape[1])]
 
 
 def advance(h: list[Any], A: Array, B: Array, at: Place, step: Any, drive: Any) -> tuple[list[Any], list[Any]]:
@@ -148,9 +154,14 @@ def example(
     }  # fmt: skip
 
 
+def moves(call: Call) -> tuple[int, int]:
+    """Operands are read once, the output and where asked the last state written; states kept for a gradient are not."""
+    return sum(x.nbytes for x in call.tensors()), sum(x.nbytes for x in call.outputs[:2])
+
+
 @rule(
     "flopscan::selective_scan", contracts=by_state(CONTRACT), reference=recurrence, example=example,
-    executed=executed_forward, complex=lambda cost: cost,
+    executed=executed_forward, moves=moves, complex=lambda cost: cost,
 )  # fmt: skip
 def selective_scan(
     b: Any, d: Any, l: Any, n: Any, given: frozenset[str], call: Call, delta_softplus: bool = False

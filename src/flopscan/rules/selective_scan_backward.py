@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from flopscan.core.cost import Cost
 from flopscan.core.tally import Array, Pair, exp, fma, log1p, select
-from flopscan.core.trace import Call
+from flopscan.core.trace import Call, TensorSpec
 from flopscan.rules import rule
 from flopscan.rules.selective_scan import (
     CONTRACT,
@@ -26,8 +26,8 @@ from flopscan.rules.selective_scan import (
     by_state,
     entry,
     example,
+    first_states,
     indices,
-    no_states,
     read_out,
 )
 from flopscan.rules.selective_scan_kernel import executed_backward
@@ -55,16 +55,20 @@ def recurrence_backward(
     z: Array | None = None,
     delta_bias: Array | None = None,
     delta_softplus: bool = False,
+    initial_state: Array | None = None,
+    grad_last_state: Array | None = None,
 ) -> tuple[Any, ...]:
-    """The gradients of u, delta, A, B, C, D, z and delta_bias; the states are computed again, not read back."""
+    """The gradients of u, delta, A, B, C, D, z, delta_bias and the initial state; the states are computed again."""
     batch, channels, length = u.shape
     du, ddelta, dz = (Array(u.shape, [0.0] * len(u.data)) for _ in range(3))
+    dstate = None if initial_state is None else _zeros_like(initial_state)
     dA, dB, dC = (_zeros_like(x) for x in (A, B, C))
     dD, dbias = ([0.0] * channels for _ in range(2))
     for b in range(batch):
         for d in range(channels):
-            steps = _forward_again(b, d, u, delta, A, B, delta_bias, delta_softplus)
-            carry = no_states(A)
+            start = first_states(A, initial_state, b, d)
+            steps = _forward_again(b, d, start, u, delta, A, B, delta_bias, delta_softplus)
+            carry = first_states(A, grad_last_state, b, d)
             for i in reversed(range(length)):
                 at, step, dy = (b, d, i, channels), steps[i], grad[b, d, i]
                 if z is not None:
@@ -79,18 +83,20 @@ def recurrence_backward(
                 ddelta[b, d, i] = dstep if step.slope is None else dstep * step.slope
                 if delta_bias is not None:
                     dbias[d] = ddelta[b, d, i] + dbias[d]
+            if dstate is not None:
+                for n, x in enumerate(carry):
+                    dstate[b, d, n] = x
     return (
         du, ddelta, dA, dB, dC, None if D is None else Array((channels,), dD), None if z is None else dz,
-        None if delta_bias is None else Array((channels,), dbias),
+        None if delta_bias is None else Array((channels,), dbias), dstate,
     )  # fmt: skip
 
 
 def _forward_again(
-    b: int, d: int, u: Array, delta: Array, A: Array, B: Array, bias: Array | None, softplus: bool
+    b: int, d: int, h: list[Any], u: Array, delta: Array, A: Array, B: Array, bias: Array | None, softplus: bool
 ) -> list[Step]:
-    """The steps of a channel."""
+    """The steps of a channel, from its states ``h`` on."""
     steps = []
-    h = no_states(A)
     for i in range(u.shape[2]):
         size, slope = delta[b, d, i] if bias is None else delta[b, d, i] + bias[d], None
         if softplus:
@@ -169,9 +175,17 @@ def _example_backward(**sizes: Any) -> dict[str, Any]:
     return {"grad": operands["u"], **operands}
 
 
+def _moves(call: Call) -> tuple[int, int]:
+    """Operands are read and gradients written once; states that were kept are not read: they are computed again."""
+    kept = call.get("saved")
+    read = sum(x.nbytes for x in call.tensors()) - (kept.nbytes if isinstance(kept, TensorSpec) else 0)
+    return read, sum(x.nbytes for x in call.outputs)
+
+
 @rule(
-    "flopscan::selective_scan_backward", contracts=by_state(f"grad: b d l, {CONTRACT}"), reference=recurrence_backward,
-    example=_example_backward, executed=executed_backward, complex=lambda cost: cost,
+    "flopscan::selective_scan_backward", contracts=by_state(f"grad: b d l, {CONTRACT}, grad_last_state?: b d n"),
+    reference=recurrence_backward, example=_example_backward, executed=executed_backward, moves=_moves,
+    complex=lambda cost: cost,
 )  # fmt: skip
 def selective_scan_backward(
     b: Any, d: Any, l: Any, n: Any, given: frozenset[str], call: Call, delta_softplus: bool = False

@@ -172,7 +172,10 @@ def _elementwise(reference: Any, real: Mapping[str, Any], tally: Tally[str], tor
 
 
 def _compare(op: str, sizes: Any, computed: Any, result: Any, torch: Any) -> None:
-    pairs = zip(computed, result, strict=False) if isinstance(computed, tuple) else [(computed, result)]
+    if isinstance(computed, tuple):
+        pairs = list(zip(computed, result, strict=False))
+    else:  # an operator may give scratch besides
+        pairs = [(computed, result[0] if isinstance(result, tuple) else result)]
     for mine, theirs in pairs:
         if mine is None:
             continue

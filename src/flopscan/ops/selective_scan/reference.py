@@ -1,7 +1,7 @@
 """The selective scan by its definition, one position after the other, and its gradient.
 
     delta = softplus(delta + delta_bias)
-    h[l]  = exp(delta[l] A) h[l-1] + delta[l] u[l] B[l]        h: b d n, zero before the first position
+    h[l]  = exp(delta[l] A) h[l-1] + delta[l] u[l] B[l]        h: b d n, zero or given before the first position
     y[l]  = sum over n of C[l] h[l]                            twice the real part where A is complex
     out   = (y + D u) silu(z)
 
@@ -44,13 +44,14 @@ def selective_scan(
     delta_bias: Tensor | None = None,
     delta_softplus: bool = False,
     return_last_state: bool = False,
+    initial_state: Tensor | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """The output (b d l) in the dtype of u; with ``return_last_state`` also the last state (b d n).
 
     Only the current state is held: memory does not grow with l n. Differentiable by autograd, at the usual price.
     """
     scan = _prepare(u, delta, A, B, C, delta_bias, delta_softplus)
-    state = _zero_state(scan)
+    state = _zero_state(scan) if initial_state is None else initial_state.to(scan.A.dtype)
     outputs = []
     for i in range(u.shape[-1]):
         state = _advance(scan, state, i)
@@ -76,16 +77,21 @@ def selective_scan_backward(
     z: Tensor | None = None,
     delta_bias: Tensor | None = None,
     delta_softplus: bool = False,
+    initial_state: Tensor | None = None,
+    grad_last_state: Tensor | None = None,
 ) -> tuple[Tensor | None, ...]:
-    """The gradients of u, delta, A, B, C, D, z, delta_bias, each in its operand's dtype; None where none was given.
+    """The gradients of u, delta, A, B, C, D, z, delta_bias, initial_state, each in the dtype of its operand, or None.
 
-    ``grad`` (b d l) is the gradient of the output. That of a complex operand is torch's: the derivative by its real
-    part plus i times that by its imaginary part.
+    ``grad`` (b d l) is the gradient of the output, ``grad_last_state`` (b d n) that of the last state, zero where it
+    is None. That of a complex operand is torch's: the derivative by its real part plus i times that by its imaginary
+    part.
     """
     scan = _prepare(u, delta, A, B, C, delta_bias, delta_softplus)
     grad = grad.to(scan.u.dtype)
     grad_y = grad if z is None else grad * F.silu(z.to(grad.dtype))
-    through_input, through_decay, grad_A, grad_B, grad_C, y = _reverse(scan, grad_y)
+    states = (None if x is None else x.to(scan.A.dtype) for x in (initial_state, grad_last_state))
+    start, carry = (_zero_state(scan) if x is None else x for x in states)
+    through_input, through_decay, grad_A, grad_B, grad_C, y, grad_state = _reverse(scan, grad_y, start, carry)
 
     grad_u = scan.delta * through_input
     grad_delta = scan.u * through_input + through_decay
@@ -102,7 +108,8 @@ def selective_scan_backward(
     if delta_bias is not None:
         grad_bias = grad_delta.sum((0, 2)).to(delta_bias.dtype)
     inner = (grad_u.to(u.dtype), grad_delta.to(delta.dtype), grad_A.to(A.dtype), _as_given(grad_B, B))
-    return *inner, _as_given(grad_C, C), grad_D, grad_z, grad_bias
+    of_state = None if initial_state is None else grad_state.to(initial_state.dtype)
+    return *inner, _as_given(grad_C, C), grad_D, grad_z, grad_bias, of_state
 
 
 def _as_given(grad: Tensor, matrix: Tensor) -> Tensor:
@@ -118,8 +125,10 @@ def _silu_slope(z: Tensor) -> Tensor:
     return sigmoid * (1 + z * (1 - sigmoid))
 
 
-def _reverse(scan: _Scan, grad_y: Tensor) -> tuple[Tensor, ...]:
-    """Gradients of delta u (b d l), of delta by way of the decay (b d l), of A, B and C; and the output y (b d l).
+def _reverse(scan: _Scan, grad_y: Tensor, start: Tensor, carry: Tensor) -> tuple[Tensor, ...]:
+    """Gradients of delta u (b d l), of delta by way of the decay (b d l), of A, B and C; y (b d l); that of ``start``.
+
+    ``start`` is the state (b d n) before the first position, ``carry`` the gradient of the state after the last.
 
     States are kept at about sqrt(l) positions, and recomputed from there, one chunk at a time. The gradient of a
     product of complex factors takes the conjugate of the other factor; of real numbers that is the number itself.
@@ -130,9 +139,8 @@ def _reverse(scan: _Scan, grad_y: Tensor) -> tuple[Tensor, ...]:
     chunk = math.isqrt(length) + 1
     through_input, through_decay, y = torch.empty_like(u), torch.empty_like(u), torch.empty_like(u)
     grad_A, grad_B, grad_C = torch.zeros_like(A), torch.zeros_like(B), torch.zeros_like(C)
-    carry = _zero_state(scan)  # the gradient of the state, from the positions after this one
-    for first, start in reversed(_checkpoints(scan, chunk)):
-        states = [start]
+    for first, kept in reversed(_checkpoints(scan, start, chunk)):
+        states = [kept]
         for i in range(first, min(first + chunk, length)):
             states.append(_advance(scan, states[-1], i))
         for i in reversed(range(first, first + len(states) - 1)):
@@ -146,7 +154,7 @@ def _reverse(scan: _Scan, grad_y: Tensor) -> tuple[Tensor, ...]:
             grad_A += (grad_exponent * delta[..., i, None]).sum(0)
             _add_at(grad_B, i, grad_state * (delta[..., i] * u[..., i])[..., None])
             _add_at(grad_C, i, _conj(state) * grad_y[..., i, None])
-    return through_input, through_decay, grad_A, grad_B, grad_C, y
+    return through_input, through_decay, grad_A, grad_B, grad_C, y, carry
 
 
 def _conj(x: Tensor) -> Tensor:
@@ -154,10 +162,9 @@ def _conj(x: Tensor) -> Tensor:
     return torch.conj_physical(x) if x.is_complex() else x
 
 
-def _checkpoints(scan: _Scan, chunk: int) -> list[tuple[int, Tensor]]:
-    """The first position of every chunk, and the state (b d n) before it."""
+def _checkpoints(scan: _Scan, state: Tensor, chunk: int) -> list[tuple[int, Tensor]]:
+    """The first position of every chunk, and the state (b d n) before it; ``state`` is that before the first."""
     kept = []
-    state = _zero_state(scan)
     for i in range(scan.u.shape[-1]):
         if i % chunk == 0:
             kept.append((i, state))
