@@ -24,7 +24,7 @@ import torch
 from flopscan.ops.selective_scan import cuda, nvrtc
 from scan_cases import ROWS, Job, check
 from scan_jobs import compile_all, jobs, warm
-from scan_times import copy_bandwidth, counters, measure, memory, once, opcodes, profile
+from scan_times import copy_bandwidth, counters, measure, memory, model, once, opcodes, profile
 
 
 def run(job: Job, device: str, out: Path) -> Job:
@@ -34,7 +34,7 @@ def run(job: Job, device: str, out: Path) -> Job:
     by_ncu = {"profile": profile, "counters": counters, "opcodes": opcodes}
     if job["kind"] in by_ncu:
         return by_ncu[job["kind"]](job, out)
-    return {"copy": copy_bandwidth, "measure": measure, "memory": memory}[job["kind"]](job)
+    return {"copy": copy_bandwidth, "measure": measure, "memory": memory, "model": model}[job["kind"]](job)
 
 
 def work(log: Path, first: int, emulate: bool) -> None:
@@ -141,6 +141,8 @@ def table(out: Path) -> str:
     for r in found:
         if r["kind"] == "copy" and "p50" in r:
             lines.append(f"copy {r['TB/s']:.2f} TB/s on {r['device']}, torch {r['torch']}, NVRTC {r['nvrtc']}")
+        if r["kind"] == "model":
+            lines += [f"{r['label']} {way} {r[way]}" for way in ("infer", "train") if way in r] or [str(r)]
         if r["kind"] == "memory":
             lines.append(f"{r['row']:16s} memory   { ({k: r[k] for k in r if isinstance(r[k], int)}) }")
         if r["kind"] == "measure":

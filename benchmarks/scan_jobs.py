@@ -92,6 +92,7 @@ def jobs(emulate: bool) -> list[Job]:
         {"kind": "counters", "label": "counters"},
         about("memory", "mamba-130m"),
         about("memory", "mamba-130m-fp32"),
+        *({"kind": "model", "label": f"vmamba_tiny {dtype}", "dtype": dtype} for dtype in ("bfloat16", "float16")),
         *several[len(VARIANTS) : 2 * len(VARIANTS)],
         *(
             cell(row, "forward", "float32 out", out_dtype="float32")

@@ -117,6 +117,45 @@ def memory(job: Job) -> Job:
             "gradients": made, "public_saved_beside_operands": public}  # fmt: skip
 
 
+def model(job: Job) -> Job:
+    """VMamba-T at 64 images of 224 x 224: images a second of inference and of a training step, and the scans' part."""
+    from flopscan.models import vmamba
+
+    _held.clear()
+    torch.cuda.empty_cache()
+    torch.use_deterministic_algorithms(False)  # as a user has it
+    dtype, images = getattr(torch, job["dtype"]), torch.randn(64, 3, 224, 224, device="cuda")
+    net = vmamba.build("vmamba_tiny").cuda()
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-4)
+    target = torch.randint(0, 1000, (64,), device="cuda")
+
+    def infer() -> None:
+        with torch.no_grad(), torch.autocast("cuda", dtype):
+            net(images)
+
+    def train() -> None:
+        with torch.autocast("cuda", dtype):
+            loss = torch.nn.functional.cross_entropy(net(images), target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    found: Job = {}
+    for name, call in (("infer", infer), ("train", train)):
+        times = timed(call, seconds=1.5, least=5)
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
+            call()
+            torch.cuda.synchronize()
+        ours = {
+            e.key: [e.count, e.self_device_time_total]
+            for e in profiler.key_averages()
+            if e.key.startswith(("rows_", "scan_"))
+        }
+        found[name] = {**times, "images/s": 64e6 / times["p50"], "scans": ours}
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    return found
+
+
 COUNTERS = (  # of ncu: what kernels execute
     "smsp__sass_thread_inst_executed_op_fadd_pred_on.sum,smsp__sass_thread_inst_executed_op_fmul_pred_on.sum,"
     "smsp__sass_thread_inst_executed_op_ffma_pred_on.sum,smsp__inst_executed.sum,smsp__inst_executed_pipe_xu.sum"
