@@ -75,7 +75,7 @@ def definition(x: dict[str, Any], softplus: bool, grad: torch.Tensor, grad_last:
     eight = [x[name] for name in NAMES[:8]]
     if x["initial_state"] is None and grad_last is None and x["u"].shape[2] > 300:
         out, last = reference.selective_scan(*eight, softplus, True)
-        return [out, last, *reference.selective_scan_backward(grad.double(), *eight, softplus), None]
+        return [out, last, *reference.selective_scan_backward(grad.double(), *eight, softplus)]
     leaves = {name: None if v is None else v.requires_grad_() for name, v in x.items()}
     out, last = by_autograd(leaves, softplus)
     total = (out * grad.double()).sum() + (0 if grad_last is None else (last * grad_last.double()).sum())
