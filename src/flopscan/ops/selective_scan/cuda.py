@@ -1,0 +1,389 @@
+"""The selective scan in CUDA C++, compiled for the operands' dtypes and number of states when first needed.
+
+Operands as the caller checked them: u, delta, z: b d l; A: d n; B, C: b g n l; D, delta_bias: d; initial_state: b d n.
+Two families of kernels, whose sources in cuda/ say how they work: `states` for two states and more, one channel on a
+few lanes, sequential in l; `rows` for one state, lanes along l, bound by memory.
+
+Where b d is too small to fill the GPU, `states` cuts l into segments that run at the same time. What crosses from one
+to the next is computed before, by a walk that ends once all that is left has decayed; so a NaN is seen in the segment
+that it stands in, and in others as far as the walk goes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import math
+from dataclasses import dataclass
+from importlib.resources import files
+
+import torch
+from torch import Tensor
+
+from flopscan.ops.selective_scan import nvrtc
+
+_SOURCES = {
+    "scan_forward": ("common.cuh", "states.cuh", "forward.cu"),
+    "scan_backward": ("common.cuh", "states.cuh", "backward.cu"),
+    "scan_edges": ("common.cuh", "states.cuh", "edges.cu"),
+    "rows_forward": ("common.cuh", "rows.cuh", "rows_forward.cu"),
+    "rows_backward": ("common.cuh", "rows.cuh", "rows_backward.cu"),
+}
+_NAMES = {torch.float32: "float", torch.float16: "half_t", torch.bfloat16: "bfloat_t"}
+MAX_STATES = 256
+
+
+@dataclass(frozen=True)
+class States:
+    """How the kernels for two states and more are compiled: a warp is ``32 / lanes`` channels of ``lanes * states``."""
+
+    lanes: int
+    states: int
+    tile: int = 64  # positions in shared memory
+    sub: int = 8  # positions whose states and decays are in registers, backward
+    warps: int = 4
+    unroll: int = 1  # runs of 8 positions, forward
+    polynomial: int = 0  # of 16 exponentials, those that leave the special-function unit
+    resident: int = 3  # blocks that registers must allow on a multiprocessor
+    resident_backward: int = 3
+    fill: int = 3  # blocks a multiprocessor, below which l is cut into segments
+
+    @property
+    def block(self) -> int:
+        """Channels of a block."""
+        return 32 // self.lanes * self.warps
+
+
+@dataclass(frozen=True)
+class Rows:
+    """How the kernels for one state are compiled: a lane holds ``span`` positions, a warp serves ``rows`` channels."""
+
+    span: int
+    rows: int = 4
+    warps: int = 4
+    resident: int = 8
+    resident_backward: int = 4
+
+    @property
+    def block(self) -> int:
+        """Channels of a block."""
+        return self.rows * self.warps
+
+
+def default_form(
+    states: int, length: int, rows: int = 1, multiprocessors: int = 1, backward: bool = False
+) -> States | Rows:
+    """How ``states`` states of ``rows`` channels (b d) are computed unless the caller says otherwise, as measured."""
+    if states == 1:
+        few = 16 if backward else 8
+        return Rows(span=_span(length), rows=few if length <= 256 else 4 if backward else 2)
+    if 8 < states <= 16 and not backward and rows >= 16 * 4 * 4 * multiprocessors:
+        # 16 channels a warp, where that still makes four warps for each of the four schedulers
+        return States(2, 8, tile=32, resident=4)
+    for lanes, each in ((2, 1), (2, 2), (2, 4), (4, 4), (8, 4)):
+        if states <= lanes * each:
+            return States(lanes, each)
+    if states <= 64:
+        return States(16, 4, tile=32)
+    if states <= 128:
+        return States(16, 8, tile=32, sub=4, resident=2, resident_backward=2)
+    return States(16, 16, tile=32, sub=4, warps=2, resident=1, resident_backward=1)
+
+
+def _form(scan: Scan, device: torch.device, backward: bool) -> States | Rows:
+    """The default for such operands."""
+    return default_form(scan.states, scan.length, scan.batch * scan.channels, _multiprocessors(device), backward)
+
+
+def _span(length: int) -> int:
+    """Positions of a lane, for rows of ``length``."""
+    return 2 if length <= 64 else 4 if length <= 128 else 8
+
+
+def chunk_size(states: int, length: int) -> int:
+    """Positions from one kept state to the next: to 64 states, all take at most half the bytes of u in 16 bits."""
+    if states == 1:
+        return 32 * _span(length)
+    return min(max(64, 4 * (1 << (states - 1).bit_length())), 256)
+
+
+def saved_shape(batch: int, channels: int, length: int, states: int) -> tuple[int, ...]:
+    """The shape of what forward keeps for backward: the state before every chunk, b chunks d n."""
+    return batch, -(-length // chunk_size(states, length)), channels, states
+
+
+def supports(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    *others: Tensor | None,
+) -> bool:
+    """Whether this form takes such operands, on such a device."""
+    varying = [x for x in (u, delta, B, C, z) if x is not None]
+    fixed = [x for x in (A, D, *others) if x is not None]
+    return (
+        u.is_cuda
+        and torch.version.cuda is not None
+        and all(x.dtype in _NAMES for x in varying)
+        and all(x.dtype == torch.float32 for x in fixed)
+        and B.dim() == C.dim() == 4
+        and 1 <= A.shape[1] <= MAX_STATES
+        and torch.cuda.get_device_capability(u.device) >= (8, 0)
+        and nvrtc.available()
+    )
+
+
+class _Matrix(ctypes.Structure):
+    _fields_ = [("at", ctypes.c_void_p), *((name, ctypes.c_longlong) for name in ("b", "d", "l", "align"))]
+
+
+class _Grouped(ctypes.Structure):
+    _fields_ = [("at", ctypes.c_void_p), *((name, ctypes.c_longlong) for name in ("b", "g", "n", "l", "align"))]
+
+
+class Scan(ctypes.Structure):
+    """The one parameter of every kernel, as `Scan` in cuda/common.cuh."""
+
+    _fields_ = [
+        *((name, _Matrix) for name in ("u", "delta", "z", "grad")),
+        *((name, _Grouped) for name in ("B", "C")),
+        *((name, ctypes.c_void_p) for name in ("A", "D", "bias", "initial", "grad_last")),
+        *((name, ctypes.c_void_p) for name in ("out", "grad_u", "grad_delta", "grad_z", "last", "saved")),
+        *((name, ctypes.c_void_p) for name in ("grad_B", "grad_C", "grad_channel", "grad_initial")),
+        *((name, ctypes.c_void_p) for name in ("edge", "edge_sum", "mid")),
+        ("part", ctypes.c_longlong),
+        *((name, ctypes.c_int) for name in ("batch", "channels", "length", "states", "groups", "softplus")),
+        *((name, ctypes.c_int) for name in ("segment", "segments", "out_align")),
+    ]
+
+
+def forward(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, z: Tensor | None,
+    delta_bias: Tensor | None, initial_state: Tensor | None, *,
+    delta_softplus: bool, keep: bool, out_dtype: torch.dtype, form: States | Rows | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """The output (b d l), the last state (b d n), and the states that backward needs, empty unless ``keep``."""
+    scan, alive = _operands(u, delta, A, B, C, D, z, delta_bias, delta_softplus)
+    form = form or _form(scan, u.device, backward=False)
+    (batch, channels, length), states = u.shape, A.shape[1]
+    out = torch.empty(u.shape, dtype=out_dtype, device=u.device)
+    last = A.new_empty(batch, channels, states)
+    saved = A.new_empty(saved_shape(batch, channels, length, states) if keep else 0)
+    scan.out, scan.last, scan.saved = out.data_ptr(), last.data_ptr(), saved.data_ptr() if keep else None
+    scan.out_align = _rows_align(length, [out])
+    scan.initial = _pointer(initial_state, alive)
+    macros = _dtypes(u, delta, z, B, C, out_dtype)
+    _cut(scan, form, u.device, alive, macros, first=True)
+    _run("rows_forward" if isinstance(form, Rows) else "scan_forward", scan, form, macros, u.device)
+    return out, last, saved
+
+
+def backward(
+    grad_out: Tensor, grad_last_state: Tensor | None,
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, z: Tensor | None,
+    delta_bias: Tensor | None, initial_state: Tensor | None, saved: Tensor, *,
+    delta_softplus: bool, deterministic: bool, form: States | Rows | None = None,
+) -> tuple[Tensor | None, ...]:  # fmt: skip
+    """The gradients of u, delta, A, B, C, D, z, delta_bias and initial_state, None of those that are absent.
+
+    Sums over the channels of a block of B's and C's gradients are added up in memory, in any order, unless
+    ``deterministic``: then each block writes its own, which takes d / 32 times the memory.
+    """
+    scan, alive = _operands(u, delta, A, B, C, D, z, delta_bias, delta_softplus)
+    form = form or _form(scan, u.device, backward=True)
+    (batch, channels, length), (groups, states) = u.shape, B.shape[1:3]
+    scan.grad = _matrix(grad_out)
+    grad_u, grad_delta = (torch.empty(u.shape, dtype=x.dtype, device=u.device) for x in (u, delta))
+    grad_z = None if z is None else torch.empty(u.shape, dtype=z.dtype, device=u.device)
+    grad_initial = (
+        None if initial_state is None else torch.empty_like(initial_state, memory_format=torch.contiguous_format)
+    )
+    scan.out_align = _rows_align(length, [x for x in (grad_u, grad_delta, grad_z) if x is not None])
+    scan.grad_u, scan.grad_delta = grad_u.data_ptr(), grad_delta.data_ptr()
+    scan.grad_z, scan.grad_initial = _pointer(grad_z, alive), _pointer(grad_initial, alive)
+    scan.grad_last, scan.saved = _pointer(grad_last_state, alive), saved.data_ptr()
+
+    blocks = -(-(channels // groups) // form.block)
+    shape = (2, batch, groups, states, length)
+    products = A.new_empty(blocks, *shape) if deterministic else A.new_zeros(1, *shape)
+    scan.grad_B, scan.grad_C = products[0, 0].data_ptr(), products[0, 1].data_ptr()
+    scan.part = products.stride(0) if deterministic else 0
+    macros = _dtypes(u, delta, z, B, C, grad_out.dtype)
+    _cut(scan, form, u.device, alive, macros, first=False)
+    per_channel = A.new_empty(batch * scan.segments, channels, states + 2)
+    scan.grad_channel = per_channel.data_ptr()
+    _run("rows_backward" if isinstance(form, Rows) else "scan_backward", scan, form, macros, u.device)
+
+    grad_B, grad_C = products.sum(0) if deterministic else products[0]
+    sums = per_channel.sum(0)
+    grad_D, grad_bias = sums[:, states], sums[:, states + 1]
+    return (
+        grad_u, grad_delta, sums[:, :states].contiguous(), grad_B.to(B.dtype), grad_C.to(C.dtype),
+        None if D is None else grad_D.contiguous(), grad_z,
+        None if delta_bias is None else grad_bias.contiguous(), grad_initial,
+    )  # fmt: skip
+
+
+def _operands(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, z: Tensor | None,
+    delta_bias: Tensor | None, delta_softplus: bool,
+) -> tuple[Scan, list[Tensor]]:  # fmt: skip
+    """The parameter with its operands, and the small copies of them that must live until the launch."""
+    alive: list[Tensor] = []
+    scan = Scan()
+    scan.u, scan.delta, scan.B, scan.C = _matrix(u), _matrix(delta), _grouped(B), _grouped(C)
+    if z is not None:
+        scan.z = _matrix(z)
+    scan.A, scan.D, scan.bias = _pointer(A, alive), _pointer(D, alive), _pointer(delta_bias, alive)
+    scan.batch, scan.channels, scan.length = u.shape
+    scan.groups, scan.states = B.shape[1:3]
+    scan.softplus = delta_softplus
+    scan.segment, scan.segments = scan.length, 1
+    return scan, alive
+
+
+def _pointer(x: Tensor | None, alive: list[Tensor]) -> int | None:
+    """Where a small operand lies, in one piece."""
+    if x is None:
+        return None
+    alive.append(x.contiguous())
+    return alive[-1].data_ptr()
+
+
+def _matrix(x: Tensor) -> _Matrix:
+    return _Matrix(x.data_ptr(), *x.stride(), _align(x))
+
+
+def _grouped(x: Tensor) -> _Grouped:
+    return _Grouped(x.data_ptr(), *x.stride(), _align(x))
+
+
+def _align(x: Tensor) -> int:
+    """The bytes, 16 at most, of which every row of ``x`` starts at a multiple; 0 if the rows are scattered."""
+    *outer, step = x.stride()
+    if step != 1 and x.shape[-1] > 1:
+        return 0
+    steps = [stride for stride, size in zip(outer, x.shape[:-1], strict=True) if size > 1]
+    return math.gcd(x.data_ptr(), 16, *(stride * x.element_size() for stride in steps))
+
+
+def _rows_align(length: int, outputs: list[Tensor]) -> int:
+    """The like for outputs b d l that are in one piece."""
+    return min(math.gcd(16, x.data_ptr(), length * x.element_size()) for x in outputs)
+
+
+def _dtypes(u: Tensor, delta: Tensor, z: Tensor | None, B: Tensor, C: Tensor, out: torch.dtype) -> tuple[str, ...]:
+    """The macros that name the operands' dtypes."""
+    named = {
+        "TU": u.dtype,
+        "TD": delta.dtype,
+        "TZ": u.dtype if z is None else z.dtype,
+        "TB": B.dtype,
+        "TC": C.dtype,
+        "TO": out,
+    }
+    return *(f"-D{name}={_NAMES[dtype]}" for name, dtype in named.items()), f"-DHAS_Z={int(z is not None)}"
+
+
+@functools.cache
+def source(kernel: str) -> str:
+    """The text of a kernel, with what it includes."""
+    folder = files("flopscan.ops.selective_scan") / "cuda"
+    return "\n".join((folder / name).read_text(encoding="utf-8") for name in _SOURCES[kernel])
+
+
+@functools.cache
+def options(kernel: str, form: States | Rows, states: int, length: int, dtypes: tuple[str, ...]) -> tuple[str, ...]:
+    """The macros that a kernel is compiled with."""
+    back = kernel.endswith("backward")
+    chosen = {"WARPS": form.warps, "RESIDENT": form.resident_backward if back else form.resident}
+    if isinstance(form, Rows):
+        chosen |= {"SPAN": form.span, "ROWS": form.rows}
+    else:
+        chosen |= {
+            "LANES": form.lanes,
+            "STATES": form.states,
+            "TILE": form.tile,
+            "ROOM": _room(kernel),
+            "SWAP": int(back),
+        }
+        if back:
+            chosen |= {"SUB": form.sub, "CHUNK": chunk_size(states, length)}
+        elif kernel == "scan_forward":
+            chosen |= {"UNROLL": form.unroll, "POLYNOMIAL": form.polynomial, "CHUNK": chunk_size(states, length)}
+    return *dtypes, *(f"-D{name}={value}" for name, value in chosen.items())
+
+
+def shared_bytes(kernel: str, form: States | Rows) -> int:
+    """The dynamic shared memory of a block, as the sources lay it out."""
+    if isinstance(form, Rows):
+        return 0
+    padded, threads, runs = form.lanes * form.states, 32 * form.warps, form.tile // 8
+    pitch = form.tile + (runs + 1) * _room(kernel)
+    matrix = form.tile * padded + runs * (8 if form.tile <= 32 else 4)
+    if kernel == "scan_backward":
+        products = 2 * form.warps * form.sub * (2 * padded + 4)
+        bounds = form.tile // form.sub * threads * form.states
+        return 16 * form.block * pitch + 4 * (2 * matrix + bounds + products)
+    return 8 * form.block * pitch + 4 * (4 if kernel == "scan_forward" else 1) * matrix
+
+
+def _room(kernel: str) -> int:
+    """How many structures of a position make 16 bytes."""
+    return 1 if kernel == "scan_backward" else 2
+
+
+def _cut(
+    scan: Scan, form: States | Rows, device: torch.device, alive: list[Tensor], dtypes: tuple[str, ...], first: bool
+) -> None:
+    """Cut l into segments where there are too few blocks, and compute what crosses from one to the next."""
+    if isinstance(form, Rows):
+        return
+    chunk = chunk_size(scan.states, scan.length)
+    chunks = -(-scan.length // chunk)
+    blocks = _blocks(scan, form)
+    wanted = min(form.fill * _multiprocessors(device) // blocks, chunks * chunk // 512)
+    per_segment = -(-chunks // max(wanted, 1))
+    scan.segment, scan.segments = per_segment * chunk, -(-chunks // per_segment)
+    if not first and chunk > form.tile:
+        alive.append(_empty(device, scan.segments, scan.batch, scan.channels, chunk // form.tile, scan.states))
+        scan.mid = alive[-1].data_ptr()
+    if scan.segments == 1:
+        return
+    edge = _empty(device, scan.segments, scan.batch, scan.channels, scan.states)
+    edge_sum = _empty(device, scan.segments, scan.batch, scan.channels)
+    alive += [edge, edge_sum]
+    scan.edge, scan.edge_sum = edge.data_ptr(), edge_sum.data_ptr()
+    _run("scan_edges", scan, form, (*dtypes, f"-DFORWARD={int(first)}"), device, scan.segments - 1)
+
+
+def _empty(device: torch.device, *shape: int) -> Tensor:
+    return torch.empty(shape, dtype=torch.float32, device=device)
+
+
+@functools.cache
+def _multiprocessors(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).multi_processor_count
+
+
+def _blocks(scan: Scan, form: States | Rows) -> int:
+    """Blocks of one segment."""
+    return scan.batch * scan.groups * -(-(scan.channels // scan.groups) // form.block)
+
+
+def _run(
+    kernel: str,
+    scan: Scan,
+    form: States | Rows,
+    dtypes: tuple[str, ...],
+    device: torch.device,
+    segments: int | None = None,
+) -> None:
+    """Launch a kernel over all blocks and segments."""
+    macros = options(kernel, form, scan.states, scan.length, dtypes)
+    grid = _blocks(scan, form), scan.segments if segments is None else segments
+    nvrtc.launch(source(kernel), macros, kernel, grid, 32 * form.warps, shared_bytes(kernel, form), scan, device)
