@@ -25,7 +25,10 @@ def command() -> None:
     for name in conventions.names():
         one = conventions.get(name)
         lines = [f"{name}  ({one.unit})"]
-        for text in (one.summary, f"source: {one.source}" if one.source else ""):
+        used, source = (
+            f"{what}: {text}" if text else "" for what, text in (("used by", one.used_by), ("source", one.source))
+        )
+        for text in (one.summary, used, source):
             lines += textwrap.wrap(text, width, initial_indent="  ", subsequent_indent="    ", break_long_words=False)
         blocks.append("\n".join(lines))
     presenting.show("\n\n".join(blocks))
