@@ -137,7 +137,15 @@ def page() -> str:
         lines += [f"| {name} | {unit} | {value:,} | {formula} |" for name, unit, value, formula in conventional(shape)]
         lines += ["", "| tool | unit | given the loop | given the kernel |", "|---|---|---:|---:|"]
         lines += [f"| {name} | {unit} | {loop} | {kernel} |" for name, unit, loop, kernel in tools(shape)]
+    lines += ["", "## Who counts so", "", "| flopscan convention | used by | source |", "|---|---|---|"]
+    lines += [f"| {name} | {used_by} | {source} |" for name, used_by, source in users()]
     return "\n".join(lines) + "\n"
+
+
+def users() -> list[tuple[str, str, str]]:
+    """Per convention of the field: name, whose numbers are counted so, source."""
+    known = map(conventions.get, conventions.names())
+    return [(one.name, one.used_by, one.source) for one in known if one.scan and one.used_by]
 
 
 def conventional(shape: Shape) -> list[tuple[str, str, int, str]]:

@@ -22,3 +22,11 @@ def test_the_page_is_current(shape: one_scan.Shape) -> None:
     assert shown == now, "run python benchmarks/one_scan.py --write"
     for size in ("b", "d", "l", "n"):
         assert f"{size}={getattr(shape, size)}" in section
+
+
+def test_who_counts_so_is_current() -> None:
+    table = TEXT[TEXT.index("## Who counts so") :]
+    shown = re.findall(r"^\| (?!flopscan convention)([^|-][^|]*) \| ([^|]+) \| ([^|]+) \|$", table, re.MULTILINE)
+    assert shown == one_scan.users(), "run python benchmarks/one_scan.py --write"
+    of_the_field = {"dispatcher", "gu", "localvim", "megatron", "nemo", "vmamba", "vmamba-v0"}
+    assert {name for name, *_ in shown} == of_the_field

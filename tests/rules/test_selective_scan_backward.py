@@ -28,7 +28,8 @@ def check(operands: dict[str, Any], softplus: bool) -> None:
     grad = torch.randn(out.shape, dtype=out.dtype, generator=torch.Generator().manual_seed(2))
     gradients = dict(zip(given, torch.autograd.grad(out, list(given.values()), grad), strict=True))
     expected = tuple(gradients.get(name) for name in {**operands, "initial_state": None})
-    prove(OP, {"grad": grad, **operands, "delta_softplus": softplus}, expected)
+    for recompute in (True, False):
+        prove(OP, {"grad": grad, **operands, "delta_softplus": softplus, "recompute": recompute}, expected)
 
 
 @pytest.mark.parametrize("complex_A", [False, True], ids=["real", "complex"])
@@ -58,7 +59,7 @@ def test_states_that_are_handed_on_cost_nothing(complex_A: bool) -> None:
     prove(OP, {"grad": grad, **operands, "grad_last_state": grad_last}, expected)
 
 
-def backward(dtype: str, pairs: int, **more: TensorSpec) -> Call:
+def backward(dtype: str, pairs: int, **more: Any) -> Call:
     """The gradient of a scan with b 2, d 6, l 5, n 4."""
     steps, varying = TensorSpec((2, 6, 5)), TensorSpec((2, 4, 5 * pairs))
     operands = {"grad": steps, "u": steps, "delta": steps, "A": TensorSpec((6, 4), dtype), "B": varying, "C": varying}
@@ -70,6 +71,15 @@ def test_eighteen_flops_and_an_exponential_a_state() -> None:
     cost = price_call(backward("float32", 1)).ideal
     assert cost is not None
     assert cost.arithmetic() == {"fma": 7 * states + steps, "mul": 4 * states + 2 * steps, "exp": states}
+
+
+@pytest.mark.parametrize(("dtype", "pairs", "flops"), [("float32", 1, 14), ("complex64", 2, 36)])
+def test_with_the_states_kept(dtype: str, pairs: int, flops: int) -> None:
+    states, steps = 2 * 6 * 5 * 4, 2 * 6 * 5
+    cost = price_call(backward(dtype, pairs, recompute=False)).ideal
+    assert cost is not None
+    assert (cost.exp, cost.trig) == (0, 0)
+    assert 2 * cost.fma + cost.mul + cost.add == flops * states + (4 + (pairs == 2)) * steps
 
 
 def test_fifty_flops_and_three_transcendentals_a_complex_state() -> None:

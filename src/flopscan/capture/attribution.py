@@ -170,8 +170,7 @@ class Attribution:
 
     def _list(self, root: nn.Module, top: str) -> None:
         """Write down every module below ``root``, called or not, so that the parameters of all add up."""
-        for name, module in root.named_modules(remove_duplicate=False):
-            path = f"{top}.{name}" if top and name else top or name
+        for path, module in below(root, top):
             known = self._names.setdefault(id(module), [])
             known.append(path)
             if path not in self._by_path:
@@ -215,6 +214,23 @@ class Attribution:
             return f"{parent}.{type(module).__name__}" if parent else type(module).__name__
         below = [name for name in names if not parent or name.startswith(parent + ".") or name == parent]
         return (below or names)[0]
+
+
+def below(root: nn.Module, top: str = "") -> list[tuple[str, nn.Module]]:
+    """``root`` and every module below it in their order, by path; a module that is in several places comes each time.
+
+    As `nn.Module.named_modules`, which hands each module up through one generator a level.
+    """
+    found: list[tuple[str, nn.Module]] = []
+
+    def visit(path: str, module: nn.Module) -> None:
+        found.append((path, module))
+        for name, child in module._modules.items():
+            if child is not None:
+                visit(f"{path}.{name}" if path else name, child)
+
+    visit(top, root)
+    return found
 
 
 def is_ours(file: str) -> bool:

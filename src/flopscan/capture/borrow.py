@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from flopscan.capture import shadow
+from flopscan.capture.attribution import below
 
 
 @contextlib.contextmanager
@@ -20,7 +21,7 @@ def borrowed(model: nn.Module, *, training: bool | None, gradients: bool, shapes
     gradient does not land on the model) and the buffers copies. Afterwards parameters, buffers, gradients,
     attributes, hooks and mode are the very objects that they were.
     """
-    modules = list(model.modules())
+    modules = list({id(module): module for _, module in below(model)}.values())
     saved = [_save(module) for module in modules]
     swapped: dict[int, Any] = {}
     try:

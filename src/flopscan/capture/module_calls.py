@@ -55,8 +55,7 @@ class ModuleCalls:
     def _new(self, module: nn.Module, args: Any, kwargs: Mapping[str, Any], operands: tuple[Any, ...]) -> int:
         """The call of a module that was not yet called on such operands; twins share one."""
         own = [(n, p) for n, p in module._parameters.items() if _has_shape(p)]
-        kept = ((name, _setting(value)) for name, value in module.__dict__.items() if name[0] != "_")
-        settings = tuple((name, value) for name, value in kept if value is not _NOT_A_SETTING)
+        settings = _settings(module)
         content = (module.__class__, settings, tuple((n, p.shape, p.dtype, p.requires_grad) for n, p in own), operands)
         found = self._by_content.get(content)
         if found is None:
@@ -89,6 +88,18 @@ def _look(operand: Any) -> Any:
     return operand.__class__
 
 
+def _settings(module: nn.Module) -> tuple[tuple[str, Any], ...]:
+    """What the constructor kept, by name."""
+    found: list[tuple[str, Any]] = []
+    for name, value in module.__dict__.items():
+        if name[0] != "_":
+            if value.__class__ in _PLAIN:
+                found.append((name, value))
+            elif (kept := _setting(value)) is not _NOT_A_SETTING:
+                found.append((name, kept))
+    return tuple(found)
+
+
 def _setting(value: Any) -> Any:
     """``value`` if it is plain, a function of torch by its name: who patches torch later does not see it called."""
     if value.__class__ in _PLAIN or (value.__class__ is tuple and _is_plain(value)):
@@ -107,7 +118,7 @@ def _is_operand(value: Any) -> bool:
 
 
 def _is_plain(values: tuple[Any, ...]) -> bool:
-    return all(v.__class__ in _PLAIN for v in values)
+    return _PLAIN.issuperset(map(type, values))
 
 
 def _has_shape(parameter: Any) -> bool:

@@ -65,9 +65,20 @@ class Operator:
         return Does.COMPUTE if schema.returns and not self.dynamic else Does.OTHER
 
 
+class _Names(dict[torch.dtype, str]):
+    """``float32`` for ``torch.float32``."""
+
+    def __missing__(self, dtype: torch.dtype) -> str:
+        name = self[dtype] = str(dtype).removeprefix("torch.")
+        return name
+
+
+_DTYPES = _Names()
+
+
 def describe(tensor: Tensor) -> TensorSpec:
     """The shape, dtype, strides and layout of ``tensor`` as data."""
-    shape, dtype = tuple(tensor.shape), str(tensor.dtype)[6:]
+    shape, dtype = tuple(tensor.shape), _DTYPES[tensor.dtype]
     if tensor.layout is not torch.strided:
         return TensorSpec(shape, dtype, layout=str(tensor.layout).removeprefix("torch."))
     return TensorSpec(shape, dtype, None if tensor.is_contiguous() else tuple(tensor.stride()))

@@ -71,23 +71,24 @@ class _Taken:
     def take(self, names: Iterable[str]) -> None:
         """Redirect the seams of those of the modules ``names`` that are imported and real."""
         prefixes = tuple(self._below)
+        at_hand = [name for name in names if name in self._exact or name.startswith(prefixes)]
         compiled: list[Any] = []
         known: dict[int, Forms] = {}
-        for name in names:
-            if name in self._exact or name.startswith(prefixes):
-                module = sys.modules.get(name)
-                if module is not None and not is_stand_in(module):
-                    for attribute, forms in self.seams_in(name):
-                        original = module.__dict__.get(attribute, _MISSING)
-                        if original is _MISSING or id(original) in self._swapped or hasattr(original, MARK):
-                            continue
-                        if isinstance(original, type):  # it runs as it is written: what it calls has seams of its own
-                            continue
-                        if isinstance(original, FunctionType):
-                            self._swap(original, forms)
-                        elif callable(original) and id(original) not in known:
-                            compiled.append(original)
-                            known[id(original)] = forms
+        for name in at_hand:
+            module = sys.modules.get(name)
+            if module is None or is_stand_in(module):
+                continue
+            for attribute, forms in self.seams_in(name):
+                original = module.__dict__.get(attribute, _MISSING)
+                if original is _MISSING or id(original) in self._swapped or hasattr(original, MARK):
+                    continue
+                if isinstance(original, type):  # it runs as it is written: what it calls has seams of its own
+                    continue
+                if isinstance(original, FunctionType):
+                    self._swap(original, forms)
+                elif callable(original) and id(original) not in known:
+                    compiled.append(original)
+                    known[id(original)] = forms
         if compiled:
             self._replace(compiled, known)
 

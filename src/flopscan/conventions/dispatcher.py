@@ -116,5 +116,6 @@ CONVENTION = Convention(
         **_products.scaled(2, {_products.ATTENTION: _products.attention}),
     },
     scan="2bdln, 0 where n is 1",
+    used_by="FlopCounterMode, and what is built on it, on the state-space models of transformers",
     ssd="2bh(cqn(q + p) + cqp(q + n) + (c + 1)^2 pn), c chunks of q",
 )

@@ -15,4 +15,5 @@ CONVENTION = Convention(
     weights={"fma": 2},
     handles={OPERATOR: per_state(9), BACKWARD: per_state(18)},
     scan="9bdln",
+    used_by=("Mamba's authors, on top of 2 * parameters * tokens; its 9 is the scan in VMamba and those after it"),
 )

@@ -18,4 +18,5 @@ CONVENTION = Convention(
     },
     phases=("forward",),
     scan="5bdln + 2bdl",
+    used_by="LocalVim of LocalMamba",
 )

@@ -60,5 +60,6 @@ CONVENTION = Convention(
         "flopscan::gated_delta_rule_backward": _delta_rule(16),
     },
     scan="7bdln",
+    used_by="Megatron-LM, Megatron Bridge, NeMo Automodel: throughput of hybrid language models",
     ssd="7bdln",
 )

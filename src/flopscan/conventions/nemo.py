@@ -17,5 +17,6 @@ CONVENTION = Convention(
     weights={"fma": 2},
     handles={**every_scan(2), **WITHOUT_DEPTHWISE},
     scan="2bdln",
+    used_by="NeMo 2 and NeMo RL: throughput of hybrid language models",
     ssd="2bdln",
 )

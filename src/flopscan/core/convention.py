@@ -42,7 +42,8 @@ class Convention:
     again, unless it is among those that the peer looks ``through``. Without weights, an operator that has
     no handle counts zero: that is what the peer does, and `uncounted` still lists what our rules do not know.
     ``phases`` are those that it sees at all; empty means every one. ``scan`` is its formula of a selective scan, in
-    axis letters, ``ssd`` of Mamba-2's: a report with a scan in it shows the conventions that have one side by side.
+    axis letters, ``ssd`` of Mamba-2's: a report with a scan in it shows the conventions that have one side by side;
+    ``used_by`` names the models and projects whose published numbers are counted so.
     ``bugs`` are the known mistakes among the handles, ``mended`` the keys of those that ``original`` has and this one
     has not, and ``version`` is the version of the peer that the handles are those of.
 
@@ -63,6 +64,7 @@ class Convention:
     phases: tuple[str, ...] = ()
     scan: str = ""
     ssd: str = ""
+    used_by: str = ""
     through: frozenset[str] = frozenset()
     bugs: tuple[Bug, ...] = ()
     version: str = ""

@@ -51,6 +51,10 @@ class Cost:
 
     __rmul__ = __mul__
 
+    def moving(self, read: Count, written: Count) -> Cost:
+        """The same arithmetic with so many bytes read and written."""
+        return Cost(*(*self.values()[:8], read, written))
+
     def values(self) -> tuple[Count, ...]:
         """The ten counts, in field order."""
         return (

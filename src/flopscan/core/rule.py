@@ -68,9 +68,9 @@ class Rule:
         if is_complex and self.complex is not None:
             cost, executed = self.complex(cost), executed and self.complex(executed)
         if not (cost.read or cost.written):
-            cost = replace(cost, read=read, written=written)
+            cost = cost.moving(read, written)
         if executed is not None and not (executed.read or executed.written):
-            executed = replace(executed, read=cost.read, written=cost.written)
+            executed = executed.moving(cost.read, cost.written)
         return Price(cost, executed)
 
     def on_matrix(self, call: Call, price: Price) -> tuple[Count, Count]:

@@ -8,11 +8,15 @@ With g the gradient of the states h, and dy that of the output before its gate, 
 
 where for complex A dy is doubled, as the output takes twice a real part. The gradient of a complex number is torch's:
 the derivative by its real part plus i times that by its imaginary part. Source: the chain rule.
+
+The states, the factors exp(delta A) and the output before its gate are computed again, as every kernel does; where the
+operand ``recompute`` is False they were kept.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from flopscan.core.cost import Cost
@@ -57,22 +61,28 @@ def recurrence_backward(
     delta_softplus: bool = False,
     initial_state: Array | None = None,
     grad_last_state: Array | None = None,
+    recompute: bool = True,
 ) -> tuple[Any, ...]:
-    """The gradients of u, delta, A, B, C, D, z, delta_bias and the initial state; the states are computed again."""
+    """The gradients of u, delta, A, B, C, D, z, delta_bias and the initial state.
+
+    The states are computed again, unless they were kept.
+    """
     batch, channels, length = u.shape
     du, ddelta, dz = (Array(u.shape, [0.0] * len(u.data)) for _ in range(3))
     dstate = None if initial_state is None else _zeros_like(initial_state)
     dA, dB, dC = (_zeros_like(x) for x in (A, B, C))
     dD, dbias = ([0.0] * channels for _ in range(2))
+    of = _again if recompute else _kept
+    states_of = A.map(of), B.map(of), C.map(of)
     for b in range(batch):
         for d in range(channels):
-            start = first_states(A, initial_state, b, d)
-            steps = _forward_again(b, d, start, u, delta, A, B, delta_bias, delta_softplus)
+            start = [of(state) for state in first_states(A, initial_state, b, d)]
+            steps = _forward_again(b, d, start, u, delta, states_of[0], states_of[1], delta_bias, delta_softplus, of)
             carry = first_states(A, grad_last_state, b, d)
             for i in reversed(range(length)):
                 at, step, dy = (b, d, i, channels), steps[i], grad[b, d, i]
                 if z is not None:
-                    y = read_out(step.after, C, at, None if D is None else D[d] * u[b, d, i])
+                    y = read_out(step.after, states_of[2], at, None if D is None else of(D[d]) * of(u[b, d, i]))
                     dy, dz[b, d, i] = _gate_backward(dy, y, z[b, d, i])
                 through_drive, through_decay = _retreat(carry, step, dy, A, B, C, dA, dB, dC, at)
                 du[b, d, i] = step.size * through_drive
@@ -92,9 +102,20 @@ def recurrence_backward(
     )  # fmt: skip
 
 
+def _again(x: Any) -> Any:
+    """``x`` itself: what is made of it is counted."""
+    return x
+
+
+def _kept(x: Any) -> Any:
+    """``x`` without its tally: what is made of it was made before, and kept."""
+    return Pair(float(x.re), float(x.im)) if isinstance(x, Pair) else float(x)
+
+
 def _forward_again(
-    b: int, d: int, h: list[Any], u: Array, delta: Array, A: Array, B: Array, bias: Array | None, softplus: bool
-) -> list[Step]:
+    b: int, d: int, h: list[Any], u: Array, delta: Array, A: Array, B: Array, bias: Array | None, softplus: bool,
+    of: Callable[[Any], Any],
+) -> list[Step]:  # fmt: skip
     """The steps of a channel, from its states ``h`` on."""
     steps = []
     for i in range(u.shape[2]):
@@ -105,7 +126,7 @@ def _forward_again(
             slope = select(linear, 1.0, power / (1.0 + power))
             size = select(linear, size, log1p(power))
         drive = size * u[b, d, i]
-        factors, after = advance(h, A, B, (b, d, i, u.shape[1]), size, drive)
+        factors, after = advance(h, A, B, (b, d, i, u.shape[1]), of(size), of(drive))
         steps.append(Step(size, slope, drive, factors, h, after))
         h = after
     return steps
@@ -188,24 +209,25 @@ def _moves(call: Call) -> tuple[int, int]:
     complex=lambda cost: cost,
 )  # fmt: skip
 def selective_scan_backward(
-    b: Any, d: Any, l: Any, n: Any, given: frozenset[str], call: Call, delta_softplus: bool = False
-) -> Cost:
+    b: Any, d: Any, l: Any, n: Any, given: frozenset[str], call: Call, delta_softplus: bool = False,
+    recompute: bool = True,
+) -> Cost:  # fmt: skip
     """Per (b,d,l,n), with the states computed again: 4 mul + 7 multiply-adds + 1 exp = 18 FLOPs + 1 exp.
 
     Again: delta*A, its exp, B*(delta u) and the update, 2 mul + 1 multiply-add + 1 exp. The adjoint: the carry and q,
-    2 mul; g, dC, dB, dA and the sums over states of g*B and q*A, 6 multiply-adds. A kernel that kept the factors and
-    the states would do with 14 FLOPs and no exp. z takes the output before the gate, which is one multiply-add more
+    2 mul; g, dC, dB, dA and the sums over states of g*B and q*A, 6 multiply-adds. With the factors and the states kept
+    (``recompute`` False) it is 14 FLOPs and no exp. z takes the output before the gate, which is one multiply-add more
     per (b,d,l,n) unless that was kept.
 
     With complex A: again 6 mul + 4 multiply-adds + 1 exp + 2 trig; the carry and q 8 mul + 4 add, the rest 12
     multiply-adds: 50 FLOPs + 3 transcendentals, or 36 FLOPs with factors and states kept. dy is doubled, 1 mul per
     (b,d,l), and where z takes the output that is 2 multiply-adds more per (b,d,l,n).
     """
-    each_state, each_step, read = Cost(mul=4, fma=7, exp=1), Cost(mul=2, fma=1), Cost(fma=1)
-    doubled = Cost()
+    each_state, again, each_step, read = Cost(mul=2, fma=6), Cost(mul=2, fma=1, exp=1), Cost(mul=2, fma=1), Cost(fma=1)
+    doubled = before_gate = Cost()
     if call["A"].is_complex:
-        each_state, read = Cost(mul=14, add=4, fma=16, exp=1, trig=2), Cost(fma=2)
-        each_step += Cost(mul=1)
+        each_state, again = Cost(mul=8, add=4, fma=12), Cost(mul=6, fma=4, exp=1, trig=2)
+        each_step, read = each_step + Cost(mul=1), Cost(fma=2)
         doubled = Cost(fma=1) if "D" in given else Cost(mul=1)
     if "D" in given:
         each_step += Cost(fma=2)
@@ -214,6 +236,8 @@ def selective_scan_backward(
     if delta_softplus:
         each_step += Cost(exp=2, cmp=1, add=1, div=1, mul=1)
     if "z" in given:
-        each_state += read
-        each_step += doubled + Cost(exp=1, add=3, div=1, mul=5) + (Cost(mul=1) if "D" in given else Cost())
+        each_step += Cost(exp=1, add=3, div=1, mul=5)
+        again, before_gate = again + read, doubled + (Cost(mul=1) if "D" in given else Cost())
+    if recompute:
+        each_state, each_step = each_state + again, each_step + before_gate
     return each_state * (b * d * l * n) + each_step * (b * d * l)

@@ -41,7 +41,10 @@ def command(name: str | None) -> None:
 def _block(one: Convention, width: int) -> list[str]:
     """Name, unit, what it counts, and where it is from."""
     lines = [f"{one.name}  ({one.unit})"]
-    for text in (one.summary, f"source: {one.source}" if one.source else ""):
+    told = [one.summary] + [
+        f"{what}: {text}" for what, text in (("used by", one.used_by), ("source", one.source)) if text
+    ]
+    for text in told:
         lines += _wrapped(text, width)
     return lines
 

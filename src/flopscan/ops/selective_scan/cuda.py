@@ -75,8 +75,8 @@ def default_form(
 ) -> States | Rows:
     """How ``states`` states of ``rows`` channels (b d) are computed unless the caller says otherwise, as measured."""
     if states == 1:
-        few = 16 if backward else 8
-        return Rows(span=_span(length), rows=few if length <= 256 else 4 if backward else 2)
+        short = 16 if backward else 8
+        return Rows(span=_span(length), rows=short if length <= 256 else 4 if backward else 2)
     if 8 < states <= 16 and not backward and rows >= 16 * 4 * 4 * multiprocessors:
         # 16 channels a warp, where that still makes four warps for each of the four schedulers
         return States(2, 8, tile=32, resident=4)
