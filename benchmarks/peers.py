@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from flopscan.peers import tools
 
 Count = Callable[[Any, Mapping[str, Any]], float]  # (model, inputs by name) -> the total that the tool gives
 
@@ -24,83 +27,32 @@ class Tool:
     load: Callable[[], Count]
 
 
-def flop_counter_mode() -> Count:
-    """torch's own counter of dispatched operators."""
-    from torch.utils.flop_counter import FlopCounterMode
+def of(name: str) -> Callable[[], Count]:
+    """What imports the counter called ``name`` and gives its count, as `flopscan compare --tools` asks it."""
 
-    def count(model: Any, inputs: Mapping[str, Any]) -> float:
-        with FlopCounterMode(display=False) as counter:
-            model(**inputs)
-        return counter.get_total_flops()
+    def load() -> Count:
+        (tool,) = tools.find(name)
+        for module in _MODULES.get(name, (tool.module or name,)):
+            importlib.import_module(module)
 
-    return count
+        def count(model: Any, inputs: Mapping[str, Any]) -> float:
+            return tool.ask(model, *tool.call(model, (), dict(inputs)))[0]
 
+        return count
 
-def fvcore() -> Count:
-    """fvcore: handlers over a torch.jit graph."""
-    from fvcore.nn import FlopCountAnalysis
-
-    def count(model: Any, inputs: Mapping[str, Any]) -> float:
-        analysis = FlopCountAnalysis(model, tuple(inputs.values()))
-        return analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).total()
-
-    return count
+    return load
 
 
-def ptflops() -> Count:
-    """ptflops with its default backend: hooks by module class and patched functions."""
-    from ptflops import get_model_complexity_info
-
-    def count(model: Any, inputs: Mapping[str, Any]) -> float:
-        total, _ = get_model_complexity_info(
-            model, (1,), as_strings=False, print_per_layer_stat=False, input_constructor=lambda _: dict(inputs)
-        )
-        if total is None:
-            raise RuntimeError("gave no total")
-        return total
-
-    return count
-
-
-def thop() -> Count:
-    """ultralytics-thop: module hooks and a function mode."""
-    from thop import profile
-
-    def count(model: Any, inputs: Mapping[str, Any]) -> float:
-        return profile(model, tuple(inputs.values()), verbose=False)[0]
-
-    return count
-
-
-def calflops() -> Count:
-    """calflops: patched functions."""
-    from calflops import calculate_flops
-
-    def count(model: Any, inputs: Mapping[str, Any]) -> float:
-        return calculate_flops(model, kwargs=dict(inputs), print_results=False, output_as_string=False)[0]
-
-    return count
-
-
-def torchprofile() -> Count:
-    """torchprofile: handlers over a torch.jit graph."""
-    from torchprofile import profile_macs
-
-    def count(model: Any, inputs: Mapping[str, Any]) -> float:
-        return profile_macs(model, tuple(inputs.values()))
-
-    return count
-
-
+_MODULES = {"torch": ("torch.utils.flop_counter",), "fvcore": ("fvcore.nn",)}  # where it is not called as the counter
 TOOLS = (
-    Tool("FlopCounterMode real", "torch", "FLOP", "real", flop_counter_mode),
-    Tool("FlopCounterMode meta", "torch", "FLOP", "meta", flop_counter_mode),
-    Tool("FlopCounterMode fake", "torch", "FLOP", "fake", flop_counter_mode),
-    Tool("fvcore", "fvcore", "MAC and FLOP mixed", "real", fvcore),
-    Tool("ptflops", "ptflops", "MAC", "real", ptflops),
-    Tool("ultralytics-thop", "ultralytics-thop", "MAC", "real", thop),
-    Tool("calflops", "calflops", "FLOP", "real", calflops),
-    Tool("torchprofile", "torchprofile", "MAC", "real", torchprofile),
+    Tool("FlopCounterMode real", "torch", "FLOP", "real", of("torch")),
+    Tool("FlopCounterMode meta", "torch", "FLOP", "meta", of("torch")),
+    Tool("FlopCounterMode fake", "torch", "FLOP", "fake", of("torch")),
+    Tool("fvcore", "fvcore", "MAC and FLOP mixed", "real", of("fvcore")),
+    Tool("ptflops", "ptflops", "MAC", "real", of("ptflops")),
+    Tool("ultralytics-thop", "ultralytics-thop", "MAC", "real", of("ultralytics-thop")),
+    Tool("calflops", "calflops", "FLOP", "real", of("calflops")),
+    Tool("torchprofile", "torchprofile", "MAC", "real", of("torchprofile")),
 )
 
 

@@ -14,9 +14,7 @@ import logging
 import sys
 import types
 import warnings
-from collections.abc import Callable, Iterator
-from importlib import metadata
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -27,77 +25,15 @@ import flopscan
 from conventions.module_level_layers import LAYERS, build
 from conventions.module_level_models import IN_PLAIN_TORCH, MODELS
 from flopscan import conventions
+from flopscan.peers import tools
+from flopscan.peers.tools import Tool
 from flopscan.report.report import Report
 
 pytestmark = pytest.mark.peers
 Inputs = tuple[Tensor, ...]
 
 
-def ptflops(model: nn.Module, inputs: Inputs) -> tuple[int, ...]:
-    """Several inputs go by name, as it takes one by place alone."""
-    named = {f"x{i}": x for i, x in enumerate(inputs)}
-    given: Any = inputs[0] if len(inputs) == 1 else named
-    count = importlib.import_module("ptflops").get_model_complexity_info
-    total, _ = count(model, (1,), False, False, input_constructor=lambda _: given)
-    if total is None:
-        raise RuntimeError("it printed an error and gave no total")
-    return (total,)
-
-
-def thop(model: nn.Module, inputs: Inputs) -> tuple[int, ...]:
-    """Either of the two packages of this name."""
-    return (importlib.import_module("thop").profile(model, inputs, verbose=False)[0],)
-
-
-def calflops(model: nn.Module, inputs: Inputs) -> tuple[int, ...]:
-    """FLOPs and multiply-adds."""
-    count = importlib.import_module("calflops").calculate_flops
-    return count(model, args=list(inputs), print_results=False, output_as_string=False)[:2]
-
-
-def deepspeed(model: nn.Module, inputs: Inputs) -> tuple[int, ...]:
-    """FLOPs and multiply-adds."""
-    count = importlib.import_module("deepspeed.profiling.flops_profiler").get_model_profile
-    return count(model, args=list(inputs), print_profile=False, as_string=False, warm_up=0)[:2]
-
-
-def torchinfo(model: nn.Module, inputs: Inputs) -> tuple[int, ...]:
-    """The total of its column mult_adds."""
-    return (importlib.import_module("torchinfo").summary(model, input_data=list(inputs), verbose=0).total_mult_adds,)
-
-
-def flopth(model: nn.Module, inputs: Inputs) -> tuple[int, ...]:
-    """Its command line alone needs torchvision, which stands empty while it is imported."""
-    if "flopth" not in sys.modules:
-        empty = {name: types.ModuleType(name) for name in ("torchvision", "torchvision.models")}
-        empty["torchvision"].models = empty["torchvision.models"]  # type: ignore[attr-defined]
-        missing = {name: module for name, module in empty.items() if name not in sys.modules}
-        sys.modules.update(missing)
-        try:
-            importlib.import_module("flopth")
-        finally:
-            for name in missing:
-                del sys.modules[name]
-    return (importlib.import_module("flopth").flopth(model, inputs=inputs, bare_number=True)[0],)
-
-
-def torchscan(model: nn.Module, inputs: Inputs) -> tuple[int, ...]:
-    """Its formulas of modules; what it counts of operators beside these is torch's own counter."""
-    report = importlib.import_module("torchscan").crawl_module(model, args=inputs)
-    return (sum(layer["metrics"].get("module_flops", {}).get("known_value") or 0 for layer in report["layers"]),)
-
-
-Tool = Callable[[nn.Module, Inputs], tuple[int, ...]]
-TOOLS: dict[str, tuple[Tool, tuple[str, ...]]] = {
-    "ptflops": (ptflops, ("ptflops",)),
-    "thop": (thop, ("thop",)),
-    "ultralytics-thop": (thop, ("ultralytics-thop",)),
-    "calflops": (calflops, ("calflops", "calflops-macs")),
-    "deepspeed": (deepspeed, ("deepspeed", "deepspeed-macs")),
-    "torchinfo": (torchinfo, ("torchinfo",)),
-    "flopth": (flopth, ("flopth",)),
-    "torchscan": (torchscan, ("torchscan",)),
-}
+TOOLS = ("ptflops", "thop", "ultralytics-thop", "calflops", "deepspeed", "torchinfo", "flopth", "torchscan")
 # where a counter stops with an error
 _PACKED = {"LSTM packed", "LSTMCell, one row"}
 STOPS: dict[str, set[str]] = {
@@ -155,46 +91,58 @@ def model_of(name: str) -> tuple[nn.Module, Inputs]:
 
 
 @functools.cache
-def reports(name: str) -> tuple[Report, Report]:
-    """flopscan's, with operands by place and by name."""
+def report(name: str, by_name: bool) -> Report:
+    """flopscan's, with operands by place, or by name where there are several."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model, inputs = model_of(name)
-        by_place = flopscan.count(model, *inputs, run=name in RUN)
-        if len(inputs) == 1:
-            return by_place, by_place
-        return by_place, flopscan.count(model, **{f"x{i}": x for i, x in enumerate(inputs)})
+        args, kwargs = (tools.one_or_named if by_name else tools.as_given)(model, inputs, {})
+        return flopscan.count(model, *args, **kwargs, run=name in RUN)
 
 
-def needs(tool: str) -> None:
-    """Skip where it is not installed, or in another version than the convention is of."""
-    wanted = conventions.get(tool).version
+def needs(name: str) -> Tool:
+    """The tool; skips where it is not installed, or in another version than the convention is of."""
+    (tool,) = tools.find(name)
+    wanted, found = conventions.get(name).version, tools.version(tool)
+    if found is None:
+        pytest.skip(f"{name} {wanted} is not installed")
+    if tool.module:  # two packages of one name
+        found = importlib.import_module(tool.module).__version__
+    if not found.startswith(wanted):
+        pytest.skip(f"the convention is of {name} {wanted}, found is {found}")
+    if name == "flopth":
+        without_torchvision()
+    return tool
+
+
+def without_torchvision() -> None:
+    """Import flopth where torchvision is not, which its command line alone needs."""
+    empty = {name: types.ModuleType(name) for name in ("torchvision", "torchvision.models")}
+    empty["torchvision"].models = empty["torchvision.models"]  # type: ignore[attr-defined]
+    missing = {name: module for name, module in empty.items() if name not in sys.modules}
+    sys.modules.update(missing)
     try:
-        shown = metadata.version(tool)
-    except metadata.PackageNotFoundError:
-        pytest.skip(f"{tool} {wanted} is not installed")
-    if tool.endswith("thop"):  # two packages of one name
-        shown = importlib.import_module("thop").__version__
-    if not shown.startswith(wanted):
-        pytest.skip(f"the convention is of {tool} {wanted}, found is {shown}")
+        importlib.import_module("flopth")
+    finally:
+        for name in missing:
+            del sys.modules[name]
 
 
 @pytest.mark.parametrize("name", [*LAYERS, *MODELS])
-@pytest.mark.parametrize("tool", TOOLS)
-def test_totals_agree(tool: str, name: str) -> None:
-    count, names = TOOLS[tool]
-    needs(tool)
+@pytest.mark.parametrize("counter", TOOLS)
+def test_totals_agree(counter: str, name: str) -> None:
+    tool = needs(counter)
     if name in MODELS and name not in IN_PLAIN_TORCH:
         pytest.importorskip("transformers")
-    ours = reports(name)[tool == "ptflops"]
+    ours = report(name, tool.call is tools.one_or_named)
     model, inputs = model_of(name)
     with left_alone():
-        if name in STOPS.get(tool, ()):
+        if name in STOPS.get(counter, ()):
             with pytest.raises(Exception):  # noqa: B017
-                count(model, inputs)
+                tools.run(tool, model, inputs)
             return
-        theirs = count(model, inputs)
-    assert tuple(int(ours.under(convention)) for convention in names) == theirs
+        theirs = tools.run(tool, model, inputs)
+    assert tuple(int(ours.under(convention)) for convention in tool.conventions) == theirs
 
 
 def test_deepspeed_in_training() -> None:
@@ -213,10 +161,10 @@ def test_deepspeed_in_training() -> None:
 
 def test_thop_and_a_layer_under_three_parents() -> None:
     """Hooked three times and read three times."""
-    needs("thop")
+    tool = needs("thop")
     shared = nn.Linear(4, 4)
     model = nn.Sequential(*(nn.Sequential(shared) for _ in range(3)))
+    ours = flopscan.count(model, (2, 4)).under("thop")  # first, as thop leaves hooks on such a layer
     with left_alone():
-        theirs = thop(model, (torch.randn(2, 4),))
-    assert theirs == (3 * 32 * 3 * 3,)
-    assert flopscan.count(model, (2, 4)).under("thop") == theirs[0]
+        theirs = tools.run(tool, model, (torch.randn(2, 4),))
+    assert theirs == (ours,) == (3 * 32 * 3 * 3,)

@@ -94,6 +94,22 @@ def test_how_inputs_are_handed_over() -> None:
     assert tools.one_or_named(net, (1, 2), {"scale": 3}) == ((), {"x": 1, "y": 2, "scale": 3})
 
 
+def test_several_inputs_by_name() -> None:
+    class Named(nn.Module):
+        def forward(self, x: Tensor, *rest: Tensor, **named: Tensor) -> Tensor:
+            return x
+
+    class Placed(nn.Module):
+        def forward(self, *given: Tensor) -> Tensor:
+            return given[0]
+
+    assert tools.one_or_named(Net(), (1, 2), {}) == ((), {"x": 1, "y": 2})
+    assert tools.one_or_named(Named(), (1, 2), {"z": 3}) == ((), {"x": 1, "input_1": 2, "z": 3})
+    assert tools.one_or_named(Placed(), (1,), {}) == ((1,), {})
+    with pytest.raises(ToolError, match="by name, and the model takes them by place alone"):
+        tools.one_or_named(Placed(), (1, 2), {})
+
+
 def test_a_tool_runs_in_this_process(capfd: pytest.CaptureFixture[str]) -> None:
     (tool,) = tools.find("torch")
     net, x = Net(), torch.randn(2, 3)

@@ -69,10 +69,15 @@ def by_place(model: Any, args: Args, kwargs: Kwargs) -> Given:
 
 
 def one_or_named(model: Any, args: Args, kwargs: Kwargs) -> Given:
-    """A single input as it is, several by name."""
+    """A single input as it is, several by name; raises ToolError where the model has no names for them."""
     if len(args) + len(kwargs) < 2:
         return args, kwargs
-    names = list(inspect.signature(getattr(model, "forward", model)).parameters)
+    parameters = inspect.signature(getattr(model, "forward", model)).parameters.values()
+    names = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        names += [f"input_{i}" for i in range(len(names), len(args))]
+    if len(names) < len(args):
+        raise ToolError("it gives several inputs by name, and the model takes them by place alone")
     return (), {**dict(zip(names, args, strict=False)), **kwargs}
 
 
@@ -149,9 +154,12 @@ def _torchinfo(model: Any, args: Args, kwargs: Kwargs) -> Sequence[float]:
 
 
 def _torch_flops(model: Any, args: Args, kwargs: Kwargs) -> Sequence[float]:
+    import torch
     from torch_flops import TorchFLOPsByFX
 
     counter = TorchFLOPsByFX(model, mem_func_name="memory_allocated")  # the default fails without a GPU
+    if not any(True for _ in counter.graph_model.parameters()):  # it asks the first one for its device
+        counter.graph_model.register_parameter("asked_for_a_device", torch.nn.Parameter(torch.zeros(1)))
     counter.propagate(*args)
     return [counter.print_total_flops(show=False)]
 
@@ -252,13 +260,14 @@ def _digits(text: str) -> tuple[int, ...]:
 def run(tool: Tool, model: Any, args: Args = (), kwargs: Mapping[str, Any] | None = None) -> tuple[int, ...]:
     """What ``tool`` says of ``model(*args, **kwargs)``, in this process: a number for each of its conventions.
 
-    Raises ToolError where another distribution holds the tool's module, else whatever the tool raises. A tool that
-    fails may leave torch patched.
+    Nothing keeps a gradient, and the fused path of `nn.MultiheadAttention`, which no tool looks into, is off as it is
+    where gradients are on. Raises ToolError where another distribution holds the tool's module, else whatever the tool
+    raises. A tool that fails may leave torch patched.
     """
     import torch
 
     args, kwargs = tool.call(model, args, dict(kwargs or {}))
-    with _silenced(), torch.no_grad():
+    with _silenced(), torch.no_grad(), _without_fused_attention():
         if tool.module:
             _check_module(tool)
         return tuple(round(number) for number in tool.ask(model, args, kwargs))
@@ -270,6 +279,18 @@ def _check_module(tool: Tool) -> None:
     wanted = version(tool) or ""
     if not same_version(found, wanted):
         raise ToolError(f"the module {tool.module} is another package's, of version {found} and not {wanted}")
+
+
+@contextlib.contextmanager
+def _without_fused_attention() -> Iterator[None]:
+    import torch
+
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 @contextlib.contextmanager
