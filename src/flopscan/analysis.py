@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from flopscan import rules
-from flopscan.core.cost import total
+from flopscan.core.cost import ZERO, Count, total
 from flopscan.core.ledger import Ledger, Price
 from flopscan.core.trace import Call, Record, Trace
 
@@ -28,6 +28,19 @@ def price_call(call: Call) -> Price:
     if sparse:
         return Price(None, note=f"no formula for the layout {', '.join(sorted(sparse))}")
     return rule.price(call)
+
+
+def on_matrix_units(call: Call, price: Price) -> tuple[Count, Count]:
+    """The multiply-adds of the ideal and the executed cost that may run on matrix units, as the call's rule says.
+
+    All of them where the rule is not here (a ledger priced with rules of another package): that they may not, nobody
+    says.
+    """
+    rule = rules.find(call.op)
+    if rule is None:
+        ideal = price.ideal or ZERO
+        return ideal.fma, (price.executed or ideal).fma
+    return rule.on_matrix(call, price)
 
 
 def _larger_branches(records: tuple[Record, ...], prices: tuple[Price, ...]) -> tuple[Record, ...]:

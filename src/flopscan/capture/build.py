@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import sys
 from collections.abc import Iterator
@@ -68,3 +69,15 @@ def same_random_state() -> Iterator[None]:
         random.setstate(states[1])
         if numpy:
             numpy.random.set_state(states[2])
+
+
+def too_large(model: Any) -> str:
+    """Why the weights of ``model`` cannot be made here; empty where they can."""
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not every system says
+        return ""
+    weights = sum(p.numel() * p.element_size() for p in getattr(model, "parameters", list)())
+    if 2 * weights < memory:
+        return ""
+    return f"its weights are {weights / 1e9:,.0f} GB, and what runs it needs more than this machine's memory"

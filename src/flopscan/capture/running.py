@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from flopscan.capture import attention, control, extensions, triton
 from flopscan.capture.attribution import Attribution
 from flopscan.capture.borrow import borrowed
 from flopscan.capture.build import not_compiled, same_random_state
+from flopscan.capture.ends import elements, leaves
 from flopscan.capture.engine import key_of, operator_of
 from flopscan.capture.failure import explained
 from flopscan.capture.functions import FunctionWatch
@@ -22,7 +24,7 @@ from flopscan.capture.inputs import materialize
 from flopscan.capture.operators import Does, call_of, outputs_of, plain
 from flopscan.capture.recorder import Recorder
 from flopscan.capture.seams import installed
-from flopscan.capture.shape_only import differentiate, leaves
+from flopscan.capture.shape_only import differentiate
 from flopscan.core.seam import Seam
 from flopscan.core.trace import Call, TensorSpec, Trace
 
@@ -203,6 +205,8 @@ def trace(
         stack.enter_context(explained(counting.engine, counting.attribution, model, inputs))
         stack.enter_context(counting)
         output = model(*inputs[0], **inputs[1])
+        held = elements(model, inputs, output)
         if backward:
             differentiate(output)
-    return counting.trace
+    seen = counting.trace
+    return replace(seen, origin={**seen.origin, "held": held})

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from flopscan.capture import attention, control, cuda, extensions, triton
 from flopscan.capture.attribution import Attribution
 from flopscan.capture.borrow import borrowed
 from flopscan.capture.build import not_compiled, same_random_state
+from flopscan.capture.ends import elements, leaves
 from flopscan.capture.engine import ShapeEngine
 from flopscan.capture.failure import explained
 from flopscan.capture.functions import FunctionWatch
@@ -68,9 +69,10 @@ def trace(
         stack.enter_context(engine)
         with FunctionWatch(recorder, engine, shapes=True):
             output = model(*inputs[0], **inputs[1])
+        held = elements(model, inputs, output)
         if backward:
             differentiate(output)
-    return recorder.trace(attribution.params(), {**(origin or {}), "route": ROUTE})
+    return recorder.trace(attribution.params(), {**(origin or {}), "route": ROUTE, "held": held})
 
 
 @contextlib.contextmanager
@@ -102,15 +104,3 @@ def differentiate(output: Any) -> None:
     scalars = [t for t in tensors if t.dim() == 0]
     roots = scalars[:1] or tensors  # a loss among the outputs is what training differentiates
     torch.autograd.backward(roots, [torch.empty_like(t) for t in roots])
-
-
-def leaves(tree: Any) -> Iterator[Tensor]:
-    """The tensors in nested containers."""
-    if isinstance(tree, Tensor):
-        yield tree
-    elif isinstance(tree, Mapping):
-        for value in tree.values():
-            yield from leaves(value)
-    elif isinstance(tree, (list, tuple)):
-        for value in tree:
-            yield from leaves(value)

@@ -25,8 +25,7 @@ TARGET is one of
   path/to/file.py:factory   what a function or class of a file makes
 """
 
-options = several(
-    click.argument("target"),
+how = several(
     click.option(
         "--input", "-i", "inputs", multiple=True, metavar="[NAME=]SIZES[:DTYPE]",
         help="An input by its shape: 1x3x224x224, ids=1x2048:int64, t=scalar. Repeat for more. [default: the target's]",
@@ -39,6 +38,7 @@ options = several(
     click.option("--train", is_flag=True, help="Count in training mode. [default: eval mode]"),
     click.option("--run", is_flag=True, help="Really run the model, with random weights, where it depends on values."),
 )  # fmt: skip
+options = several(click.argument("target"), how)
 
 
 def capture(

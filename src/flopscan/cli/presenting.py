@@ -10,9 +10,12 @@ import click
 
 from flopscan.cli.settings import several
 from flopscan.core.ledger import Ledger
+from flopscan.devices.device import DTYPES
+from flopscan.errors import UsageError
 from flopscan.report import formats
 from flopscan.report.format import Shown
-from flopscan.report.formats.text import NARROWEST, VIEWS
+from flopscan.report.formats.text import NARROWEST
+from flopscan.report.listing import VIEWS
 
 _ASCII = str.maketrans({"█": "#", "▌": "-", "…": "~", "≥": ">"})
 
@@ -47,17 +50,29 @@ options = several(
         "--output", "-o", "outputs", multiple=True, type=click.Path(), metavar="PATH",
         help="Save the report as well; the suffix names the format, as in .html, .json, .txt. Repeat for more.",
     ),
+    click.option(
+        "--device", metavar="NAME",
+        help="Bound the time on a device as well: a name of flopscan devices, or a file of flopscan measure-device.",
+    ),
+    click.option(
+        "--dtype", type=click.Choice(DTYPES),
+        help="With --device, as if each floating tensor had it. [default: its own]",
+    ),
     form(*formats.names()),
     width,
     color,
 )  # fmt: skip
 
 
-def check(convention: str, outputs: tuple[str, ...]) -> None:
-    """Refuse an unknown convention, or a path that a report cannot be saved to, before any work."""
-    from flopscan import conventions
+def check(convention: str, outputs: tuple[str, ...], device: str | None, dtype: str | None) -> None:
+    """Refuse an unknown convention or device, or a path that a report cannot be saved to, before any work."""
+    from flopscan import conventions, devices
 
     conventions.get(convention)
+    if device is not None:
+        devices.get(device)
+    elif dtype is not None:
+        raise UsageError(f"--dtype {dtype} is of a device; give one with --device, as flopscan devices lists them")
     for path in outputs:
         formats.check(path)
 
@@ -73,12 +88,16 @@ def present(
     form: str,
     width: int | None,
     color: str,
+    device: str | None,
+    dtype: str | None,
 ) -> None:
     """Print the report and save it. Under ``strict`` raises IncompleteError at the end, when all is written."""
     from flopscan import api
     from flopscan.report import report
 
-    made, shown = report.make(ledger, convention), Shown(width, depth, by, coloured(color))
+    made = report.make(ledger, convention)
+    roofline = None if device is None else made.on(device, dtype)
+    shown = Shown(width, depth, by, coloured(color), roofline)
     show(formats.get(form).render(made, shown))
     for path in outputs:
         formats.save(made, path, shown)

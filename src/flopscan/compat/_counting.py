@@ -12,7 +12,7 @@ from flopscan import conventions, rules
 from flopscan.analysis import price
 from flopscan.capture import running, shape_only
 from flopscan.capture.build import unwrapped
-from flopscan.capture.shape_only import leaves
+from flopscan.capture.ends import leaves
 from flopscan.core.convention import Convention
 from flopscan.core.ledger import Ledger
 from flopscan.errors import DataDependentError, FlopscanError

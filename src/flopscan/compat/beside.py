@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,12 +91,6 @@ def subject(
 
 
 def _too_large(model: Any) -> str:
-    """Why the weights of ``model`` cannot be made here; empty where they can."""
-    try:
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # not every system says
-        return ""
-    weights = sum(p.numel() * p.element_size() for p in getattr(model, "parameters", list)())
-    if 2 * weights < memory:
-        return ""
-    return f"its weights are {weights / 1e9:,.0f} GB, and a tool that runs it needs more than this machine's memory"
+    from flopscan.capture.build import too_large  # loads torch
+
+    return too_large(model)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from flopscan.capture.build import unwrapped
-from flopscan.capture.shape_only import leaves
+from flopscan.capture.ends import leaves
 from flopscan.compat import _counting
 from flopscan.compat._layers import Layer, Listing
 from flopscan.errors import UsageError

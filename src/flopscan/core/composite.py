@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from flopscan.core.cost import Cost
+from flopscan.core.cost import Cost, Count
 from flopscan.core.ledger import Price
 from flopscan.core.rule import Registry
 from flopscan.core.trace import Call
@@ -45,6 +45,14 @@ class Composite:
         except ContractError as error:
             return Price(None, note=str(error))
         return Price(ideal, None if executed == ideal else executed, "; ".join(dict.fromkeys([*notes, *more])))
+
+    def on_matrix(self, call: Call, price: Price) -> tuple[Count, Count]:
+        """What of the parts, and of what the implementation runs, may run on matrix units."""
+        return self._on_matrix(self.parts(call))[0], self._on_matrix((self.runs or self.parts)(call))[1]
+
+    def _on_matrix(self, parts: tuple[Call, ...]) -> tuple[Count, Count]:
+        found = [rule.on_matrix(part, rule.price(part)) for part in parts if (rule := self.registry.find(part.op))]
+        return sum(ideal for ideal, _ in found), sum(executed for _, executed in found)
 
     def _sum(self, parts: tuple[Call, ...]) -> tuple[Cost, Cost, list[str]]:
         """The ideal and executed costs of ``parts``, and their notes. Raises ContractError for one without a price."""

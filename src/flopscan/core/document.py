@@ -14,9 +14,13 @@ from flopscan.errors import FlopscanError, SchemaError
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write ``text`` to ``path`` atomically; a failure leaves the old file as it was and no partial one."""
+    """Write ``text`` to ``path`` as `write_bytes` does."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write ``data`` to ``path`` atomically; a failure leaves the old file as it was and no partial one."""
     target = os.path.abspath(os.fspath(path))
-    data = text.encode()
     if target.endswith(".gz"):
         data = gzip.compress(data, mtime=0)
     partial = ""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from flopscan.core.cost import Cost
+from flopscan.core.cost import Cost, Count
 from flopscan.core.ledger import Price
 from flopscan.core.rule import Registry, moved, parameters
 from flopscan.core.tally import Num, Pair, Tally
@@ -47,6 +47,10 @@ class Pointwise:
             return Price(None, note=f"no formula for these operands ({error})")
         size = sum(t.numel for t in call.outputs) or max((t.numel for t in call.tensors()), default=0)
         return Price(each * size + Cost(read=read, written=written))
+
+    def on_matrix(self, call: Call, price: Price) -> tuple[Count, Count]:
+        """Nothing: each element is computed alone."""
+        return 0, 0
 
     def _each(self, call: Call, is_complex: bool) -> Cost:
         values = []

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flopscan.core.contract import Contract
-from flopscan.core.cost import Cost
+from flopscan.core.cost import ZERO, Cost, Count
 from flopscan.core.ledger import Price
 from flopscan.core.trace import Call, TensorSpec
 from flopscan.errors import ContractError, RuleError
@@ -23,7 +23,8 @@ class Rule:
     ``cost`` takes what it names: axis letters bound by ``contract`` or computed by ``sizes``, operands of the call
     (attributes such as ``groups``), ``given`` (the operands that are there), ``forms`` (the form that each took) and
     ``call`` itself. ``contracts`` picks the contract by the call, where a dtype changes the shapes. ``reference`` is
-    the definition, run on tallying numbers; ``example`` makes operands for it.
+    the definition, run on tallying numbers; ``example`` makes operands for it. ``matrix`` says whose multiply-adds may
+    run on matrix units: ``"all"``, ``"executed"`` for those of the executed form alone, or of none.
     """
 
     ops: tuple[str, ...]
@@ -38,7 +39,12 @@ class Rule:
     integers: bool = False
     complex: Callable[[Cost], Cost] | None = None
     source: str = ""
+    matrix: str = ""
     wants: tuple[tuple[str, Any], ...] = field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        if self.matrix not in ("", "executed", "all"):
+            raise RuleError(f"matrix is 'all', 'executed' or ''; {self.ops[0]} has {self.matrix!r}")
 
     def price(self, call: Call) -> Price:
         """The price of ``call``; a call that the rule cannot take has no ideal cost and says why."""
@@ -66,6 +72,12 @@ class Rule:
         if executed is not None and not (executed.read or executed.written):
             executed = replace(executed, read=cost.read, written=cost.written)
         return Price(cost, executed)
+
+    def on_matrix(self, call: Call, price: Price) -> tuple[Count, Count]:
+        """The multiply-adds of the ideal and of the executed form of ``call`` that may run on matrix units."""
+        ideal, executed = price.ideal or ZERO, price.executed or price.ideal or ZERO
+        whole = self.matrix == "all"
+        return (ideal.fma if whole else 0), (executed.fma if whole or (self.matrix and executed != ideal) else 0)
 
     def bind(self, call: Call) -> dict[str, Any]:
         """Everything that ``cost`` may name, for ``call``. Raises ContractError."""

@@ -68,6 +68,12 @@ class Answers:
         rows = [answer.to_dict() for answer in self.answers]
         return {"schema": SCHEMA, "target": self.target, "inputs": list(self.inputs), "answers": rows}
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from flopscan.report import notebook
+
+        return notebook.text(str(self))
+
     def __str__(self) -> str:
         return render(self)
 

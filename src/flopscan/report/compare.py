@@ -103,6 +103,12 @@ class Comparison:
             "operators": [change.to_dict() for change in self.operators],
         }
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from flopscan.report import notebook
+
+        return notebook.text(str(self))
+
     def __str__(self) -> str:
         from flopscan.report import compare_text
 

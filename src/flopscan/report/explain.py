@@ -44,6 +44,12 @@ class Explanation:
             "steps": [{"reason": step.reason, "amount": step.amount} for step in self.steps],
         }
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from flopscan.report import notebook
+
+        return notebook.text(str(self))
+
     def __str__(self) -> str:
         rows = [(f"{self.first.name}, {self.start.unit}", int(self.start), "")]
         rows += [(f"  {step.reason}", step.amount, "+" if step.amount > 0 else "") for step in self.steps]

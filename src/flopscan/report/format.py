@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from flopscan.report.report import Report
+from flopscan.report.roofline import Roofline
+from flopscan.report.sheet import Sheet
 
 
 @dataclass(frozen=True)
@@ -15,12 +17,14 @@ class Shown:
 
     ``width``: columns of text (None: the terminal's). ``depth``: levels of the module tree (None: as many as fit a
     screen). ``by``: what the main table lists, ``module``, ``operator`` or ``line``. ``color``: with terminal colours.
+    ``roofline``: the report on a device, where one was asked for.
     """
 
     width: int | None = None
     depth: int | None = None
     by: str = "module"
     color: bool = False
+    roofline: Roofline | None = None
 
     def but(self, **changes: Any) -> Shown:
         """The same but for ``changes``."""
@@ -29,8 +33,14 @@ class Shown:
 
 @dataclass(frozen=True)
 class Format:
-    """A format: its name on the command line, the suffixes of its files, and the text of a report in it."""
+    """A format: its name on the command line, the suffixes of its files, and the text of a report in it.
+
+    ``sheet`` gives any other table in it, where the format has tables; ``data`` says that programs read them, who want
+    whole numbers and every fact in its row.
+    """
 
     name: str
     suffixes: tuple[str, ...]
     render: Callable[[Report, Shown], str]
+    sheet: Callable[[Sheet], str] | None = None
+    data: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flopscan import conventions
 from flopscan.core.amount import Amount
@@ -14,6 +14,10 @@ from flopscan.core.cost import TRANSCENDENTAL, Cost, total
 from flopscan.core.ledger import Ledger, Uncounted
 from flopscan.report import scan as scans
 from flopscan.report.explain import Explanation, explain
+
+if TYPE_CHECKING:
+    from flopscan.devices.device import Device
+    from flopscan.report.roofline import Roofline
 
 SCHEMA = "flopscan.report/1"
 
@@ -153,6 +157,15 @@ class Report:
         """This report under another convention."""
         return Report(self.ledger, conventions.get(convention))
 
+    def on(self, device: str | Device, dtype: str | None = None) -> Roofline:
+        """The least time that the model takes on ``device`` (``h100-sxm``, a device file): a bound, not a prediction.
+
+        ``dtype`` (``bf16``) counts again as if each floating tensor had it. Raises UsageError for an unknown device.
+        """
+        from flopscan.report.roofline import roofline
+
+        return roofline(self.ledger, device, dtype)
+
     def explain(self, first: str, second: str) -> Explanation:
         """The steps from the total under one convention to that under another; they sum exactly."""
         return explain(self.ledger, first, second)
@@ -188,6 +201,7 @@ class Report:
             "value": int(self.value),
             "unit": self.unit,
             "flops": int(self.flops),
+            "executed_flops": int(self.executed_flops),
             "macs": int(self.macs),
             "transcendentals": self.transcendentals,
             "bytes_read": self.bytes_read,
@@ -209,7 +223,7 @@ class Report:
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the report to ``path``, in the format that its suffix names: .html, .json, .json.gz, .txt. Atomic."""
+        """Write the report to ``path``, in the format of its suffix: .html, .json, .txt, .md, .csv, .tex. Atomic."""
         from flopscan.report import formats
 
         formats.save(self, path)
@@ -218,6 +232,12 @@ class Report:
         from flopscan.report.formats import text
 
         return text.render(self)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from flopscan.report import notebook
+
+        return notebook.report(self)
 
     def __repr__(self) -> str:
         return f"<Report of {self.target or 'a count'}: {int(self.value):,} {self.unit} ({self.convention.name})>"

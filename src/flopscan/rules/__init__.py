@@ -16,6 +16,7 @@ from flopscan.core.seam import Seam
 REGISTRY = Registry()
 SEAMS: list[Seam] = []  # where operators that the dispatcher does not show are called; declared beside their rules
 rule = REGISTRY.rule
+product = functools.partial(REGISTRY.rule, matrix="all")  # a rule whose multiply-adds may run on matrix units
 pointwise = functools.partial(pointwises.declare, REGISTRY)
 composite = functools.partial(composites.declare, REGISTRY)
 seam = SEAMS.append

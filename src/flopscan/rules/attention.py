@@ -16,7 +16,7 @@ from flopscan.core.rule import moved
 from flopscan.core.tally import Array, dot, exp, fma, maximum, select, total
 from flopscan.core.trace import Call, TensorSpec, itemsize
 from flopscan.errors import ContractError
-from flopscan.rules import rule
+from flopscan.rules import product
 
 
 def seen(queries: int, keys: int, lower: int | None = None, upper: int | None = None) -> tuple[int, int]:
@@ -253,23 +253,23 @@ def _example_backward(
     return {"grad_out": out, **tensors, "out": out, "logsumexp": _f64(b, h, queries), **rest}
 
 
-rule("aten::_scaled_dot_product_flash_attention_for_cpu", sizes=_sizes, reference=attention, example=_example,
+product("aten::_scaled_dot_product_flash_attention_for_cpu", sizes=_sizes, reference=attention, example=_example,
      executed=_forward_dense)(_forward)  # fmt: skip
-rule("flopscan::scaled_dot_product_attention", "aten::scaled_dot_product_attention",
+product("flopscan::scaled_dot_product_attention", "aten::scaled_dot_product_attention",
      "aten::_scaled_dot_product_flash_attention", "aten::_scaled_dot_product_efficient_attention",
      "aten::_scaled_dot_product_cudnn_attention", "aten::_scaled_dot_product_fused_attention_overrideable",
      "aten::_scaled_dot_product_attention_math", "aten::_scaled_dot_product_attention_math_for_mps",
      sizes=_sizes, reference=attention, executed=_forward_dense)(_forward)  # fmt: skip
-rule("aten::_flash_attention_forward", "aten::_flash_attention_forward_no_dropout_inplace",
+product("aten::_flash_attention_forward", "aten::_flash_attention_forward_no_dropout_inplace",
      "aten::_efficient_attention_forward", "aten::_cudnn_attention_forward", sizes=_sizes_kernel,
      executed=_forward_dense)(_forward)  # fmt: skip
-rule("aten::_scaled_dot_product_flash_attention_for_cpu_backward", sizes=_sizes, reference=attention_backward,
+product("aten::_scaled_dot_product_flash_attention_for_cpu_backward", sizes=_sizes, reference=attention_backward,
      example=_example_backward, executed=_backward_dense)(_backward)  # fmt: skip
-rule("aten::_scaled_dot_product_flash_attention_backward", "aten::_scaled_dot_product_efficient_attention_backward",
+product("aten::_scaled_dot_product_flash_attention_backward", "aten::_scaled_dot_product_efficient_attention_backward",
      "aten::_scaled_dot_product_cudnn_attention_backward",
      "aten::_scaled_dot_product_fused_attention_overrideable_backward", sizes=_sizes,
      executed=_backward_dense)(_backward)  # fmt: skip
-rule("aten::_flash_attention_backward", "aten::_efficient_attention_backward", "aten::_cudnn_attention_backward",
+product("aten::_flash_attention_backward", "aten::_efficient_attention_backward", "aten::_cudnn_attention_backward",
      sizes=_sizes_kernel, executed=_backward_dense)(_backward)  # fmt: skip
 
 
@@ -281,5 +281,5 @@ def _moved_backward(call: Call) -> tuple[int, int]:
     return read + grad.nbytes + rows * max(itemsize(grad.dtype), 4), written
 
 
-rule("flopscan::scaled_dot_product_attention_backward", sizes=_sizes, reference=attention_backward,
+product("flopscan::scaled_dot_product_attention_backward", sizes=_sizes, reference=attention_backward,
      moves=_moved_backward, executed=_backward_dense)(_backward)  # fmt: skip

@@ -11,7 +11,7 @@ from flopscan.core.cost import Cost
 from flopscan.core.rule import four_fold
 from flopscan.core.tally import Array, fma, total
 from flopscan.core.trace import Call, TensorSpec
-from flopscan.rules import rule
+from flopscan.rules import product, rule
 
 
 def forward_fma(call: Call, result: TensorSpec) -> Any:
@@ -105,10 +105,10 @@ def _example(
     }  # fmt: skip
 
 
-@rule("aten::convolution", sizes=_sizes, reference=_convolution, example=_example, complex=four_fold)
-@rule("aten::_convolution", "aten::convolution_overrideable", sizes=_sizes, complex=four_fold)
-@rule("aten::conv1d", "aten::conv2d", "aten::conv3d", "aten::_convolution_mode", sizes=_sizes, complex=four_fold)
-@rule("aten::cudnn_convolution", "aten::miopen_convolution", "aten::miopen_depthwise_convolution",
+@product("aten::convolution", sizes=_sizes, reference=_convolution, example=_example, complex=four_fold)
+@product("aten::_convolution", "aten::convolution_overrideable", sizes=_sizes, complex=four_fold)
+@product("aten::conv1d", "aten::conv2d", "aten::conv3d", "aten::_convolution_mode", sizes=_sizes, complex=four_fold)
+@product("aten::cudnn_convolution", "aten::miopen_convolution", "aten::miopen_depthwise_convolution",
       "aten::mkldnn_convolution", "aten::_mps_convolution", "aten::_nnpack_spatial_convolution",
       "aten::_slow_conv2d_forward", "aten::thnn_conv2d", "aten::_conv_depthwise2d", "aten::conv_depthwise3d",
       "aten::slow_conv3d", "aten::slow_conv3d_forward", "aten::slow_conv_dilated2d", "aten::slow_conv_dilated3d",
@@ -126,7 +126,7 @@ def _sizes_transposed(call: Call) -> dict[str, Any]:
     return {"products": source.numel * math.prod(call["weight"].shape[1:])}
 
 
-@rule("aten::conv_transpose1d", "aten::conv_transpose2d", "aten::conv_transpose3d", "aten::slow_conv_transpose2d",
+@product("aten::conv_transpose1d", "aten::conv_transpose2d", "aten::conv_transpose3d", "aten::slow_conv_transpose2d",
       "aten::slow_conv_transpose3d", "aten::cudnn_convolution_transpose", "aten::miopen_convolution_transpose",
       "aten::_mps_convolution_transpose", sizes=_sizes_transposed)  # fmt: skip
 def convolution_transpose(products: Any) -> Cost:
@@ -138,13 +138,13 @@ def _sizes_fused(call: Call) -> dict[str, Any]:
     return {**_sizes(call), "outputs": call.out.numel}
 
 
-@rule("aten::cudnn_convolution_relu", "aten::miopen_convolution_relu", sizes=_sizes_fused)
+@product("aten::cudnn_convolution_relu", "aten::miopen_convolution_relu", sizes=_sizes_fused)
 def convolution_relu(products: Any, outputs: Any) -> Cost:
     """The convolution and 1 comparison per output."""
     return Cost(fma=products, cmp=outputs)
 
 
-@rule("aten::cudnn_convolution_add_relu", "aten::miopen_convolution_add_relu", sizes=_sizes_fused)
+@product("aten::cudnn_convolution_add_relu", "aten::miopen_convolution_add_relu", sizes=_sizes_fused)
 def convolution_add_relu(products: Any, outputs: Any, alpha: Any = 1) -> Cost:
     """The convolution; alpha * z, an addition and a comparison per output."""
     return Cost(fma=products, mul=0 if alpha == 1 else outputs, add=outputs, cmp=outputs)
@@ -205,9 +205,9 @@ def _example_backward(
     }  # fmt: skip
 
 
-@rule("aten::convolution_backward", sizes=_sizes_backward, reference=_convolution_backward,
+@product("aten::convolution_backward", sizes=_sizes_backward, reference=_convolution_backward,
       example=_example_backward, complex=four_fold)  # fmt: skip
-@rule("aten::convolution_backward_overrideable", "aten::_slow_conv2d_backward", sizes=_sizes_backward)
+@product("aten::convolution_backward_overrideable", "aten::_slow_conv2d_backward", sizes=_sizes_backward)
 def convolution_backward(products: Any, channels: Any, each: Any, output_mask: Any = (True, True, True)) -> Cost:
     """As many multiply-adds as the forward for the input, and as many for the weight, whatever the groups.
 
@@ -234,7 +234,7 @@ def _example_tbc(t: int, b: int, c: int, o: int, k: Any = (1, 2, 3), pad: Any = 
     return {"self": _f64(t + 2, b, c), "weight": _f64(k, c, o), "bias": _f64(o), "pad": pad}
 
 
-@rule("aten::conv_tbc", contract="weight: k c o", sizes=lambda call: {"outputs": call.out.numel},
+@product("aten::conv_tbc", contract="weight: k c o", sizes=lambda call: {"outputs": call.out.numel},
       reference=_conv_tbc, example=_example_tbc)  # fmt: skip
 def conv_tbc(outputs: Any, k: Any, c: Any) -> Cost:
     """outputs*k*c multiply-adds onto the bias; time by batch by channels."""

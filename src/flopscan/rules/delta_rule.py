@@ -10,6 +10,7 @@ transformers 5 `torch_recurrent_gated_delta_rule`, `recurrent_kimi_delta_attenti
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -353,10 +354,11 @@ def _tiers(core: Formula, around: Formula, chunks: Formula, channelwise: bool) -
 def _declare(op: str, contract: str, channelwise: bool, chunks: tuple[Formula, Formula]) -> None:
     ideal, executed = _tiers(forward, prepared, chunks[0], channelwise)
     contract = f"{contract}, beta?: b l h | b l h v"
-    rule(op, contract=contract, executed=executed, reference=recurrence)(ideal)
+    chunked = functools.partial(rule, matrix="executed")
+    chunked(op, contract=contract, executed=executed, reference=recurrence)(ideal)
     ideal, executed = _tiers(backward, prepared_backward, chunks[1], channelwise)
     contract = f"grad: b l h v, {contract.removesuffix(' | b l h v')}"
-    rule(f"{op}_backward", contract=contract, executed=executed, reference=recurrence_backward)(ideal)
+    chunked(f"{op}_backward", contract=contract, executed=executed, reference=recurrence_backward)(ideal)
 
 
 _declare("flopscan::gated_delta_rule", GATED, False, (delta_chunks.gated_forward, delta_chunks.gated_backward))

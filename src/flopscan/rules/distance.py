@@ -9,7 +9,7 @@ from flopscan.core.cost import Cost
 from flopscan.core.tally import Array, fma, select, sqrt, total
 from flopscan.core.trace import Call, TensorSpec
 from flopscan.errors import ContractError
-from flopscan.rules import rule
+from flopscan.rules import product, rule
 
 
 def _sizes(call: Call) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def _executed_euclidean(pairs: Any, k: Any, left: Any, right: Any) -> Cost:
     return Cost(fma=left + right + pairs * (k + 2), mul=left, cmp=pairs, sqrt=pairs)
 
 
-@rule("aten::_euclidean_dist", sizes=_sizes_euclidean, executed=_executed_euclidean)
+@product("aten::_euclidean_dist", sizes=_sizes_euclidean, executed=_executed_euclidean)
 def euclidean(pairs: Any, k: Any) -> Cost:
     """Per pair k subtractions, k fma and a root: the distance by its definition."""
     return Cost(add=k, fma=k, sqrt=1) * pairs

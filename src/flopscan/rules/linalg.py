@@ -14,7 +14,7 @@ from flopscan.core.cost import Cost
 from flopscan.core.tally import Array, fma, log, sqrt, total
 from flopscan.core.trace import Call, TensorSpec
 from flopscan.errors import ContractError
-from flopscan.rules import rule
+from flopscan.rules import product, rule
 
 
 def _sizes(call: Call) -> dict[str, Any]:
@@ -82,22 +82,24 @@ def _f64(*shape: int) -> TensorSpec:
     return TensorSpec(shape, "float64")
 
 
-@rule("aten::linalg_lu_factor_ex", sizes=_sizes, reference=lambda A: (_lu(A)[0],),
+@product("aten::linalg_lu_factor_ex", sizes=_sizes, reference=lambda A: (_lu(A)[0],),
       example=lambda m, n: {"A": _f64(m, n)})  # fmt: skip
-@rule("aten::linalg_lu_factor", "aten::linalg_lu", sizes=_sizes)
+@product("aten::linalg_lu_factor", "aten::linalg_lu", sizes=_sizes)
 def lu(b: Any, m: Any, n: Any) -> Cost:
     """`lu_cost` per matrix: n^3/3 fma to leading order. Source: Golub and Van Loan, Matrix Computations, 3.4."""
     return lu_cost(m, n) * b
 
 
-@rule("aten::_linalg_solve_ex", sizes=_sizes, reference=_solve, example=lambda n, r: {"A": _f64(n, n), "B": _f64(n, r)})
-@rule("aten::linalg_solve_ex", "aten::linalg_solve", sizes=_sizes)
+@product(
+    "aten::_linalg_solve_ex", sizes=_sizes, reference=_solve, example=lambda n, r: {"A": _f64(n, n), "B": _f64(n, r)}
+)
+@product("aten::linalg_solve_ex", "aten::linalg_solve", sizes=_sizes)
 def solve(b: Any, n: Any, r: Any) -> Cost:
     """The LU factors, then two substitutions per right-hand side."""
     return lu_cost(n, n) * b + substitution(n, r, unit=True) + substitution(n, r)
 
 
-@rule("aten::linalg_lu_solve", sizes=_sizes)
+@product("aten::linalg_lu_solve", sizes=_sizes)
 def lu_solve(n: Any, r: Any) -> Cost:
     """Two substitutions per right-hand side."""
     return substitution(n, r, unit=True) + substitution(n, r)
@@ -115,8 +117,8 @@ def _odd(rows: list[int]) -> bool:
     return sum(a > b for n, b in enumerate(rows) for a in rows[:n]) % 2 == 1
 
 
-@rule("aten::_linalg_det", sizes=_sizes, reference=_det, example=lambda n: {"A": _f64(n, n)})
-@rule("aten::linalg_det", "aten::det", sizes=_sizes)
+@product("aten::_linalg_det", sizes=_sizes, reference=_det, example=lambda n: {"A": _f64(n, n)})
+@product("aten::linalg_det", "aten::det", sizes=_sizes)
 def det(b: Any, n: Any) -> Cost:
     """The LU factors and the product of n pivots."""
     return (lu_cost(n, n) + Cost(mul=n - 1)) * b
@@ -127,14 +129,14 @@ def _slogdet(A: Array) -> tuple[Array | None, Array]:
     return None, Array((), [total(log(abs(lu[k, k])) for k in range(len(rows)))])
 
 
-@rule("aten::_linalg_slogdet", sizes=_sizes, reference=_slogdet, example=lambda n: {"A": _f64(n, n)})
-@rule("aten::linalg_slogdet", "aten::slogdet", sizes=_sizes)
+@product("aten::_linalg_slogdet", sizes=_sizes, reference=_slogdet, example=lambda n: {"A": _f64(n, n)})
+@product("aten::linalg_slogdet", "aten::slogdet", sizes=_sizes)
 def slogdet(b: Any, n: Any) -> Cost:
     """The LU factors and the sum of the logarithms of n pivots; signs are free."""
     return (lu_cost(n, n) + Cost(exp=n, add=n - 1)) * b
 
 
-@rule("aten::linalg_inv_ex", "aten::linalg_inv", "aten::inverse", sizes=_sizes,
+@product("aten::linalg_inv_ex", "aten::linalg_inv", "aten::inverse", sizes=_sizes,
       executed=lambda b, n: (lu_cost(n, n) + substitution(n, n, unit=True) + substitution(n, n)) * b)  # fmt: skip
 def inverse(b: Any, n: Any) -> Cost:
     """The LU factors, then LAPACK's getri: 2n^3/3 - 3n^2/2 + 5n/6 fma and 2n^2 mul; torch solves for the identity."""
@@ -155,7 +157,7 @@ def _cholesky(self: Array) -> tuple[Array]:
     return (factor,)
 
 
-@rule("aten::linalg_cholesky_ex", "aten::cholesky", "aten::linalg_cholesky", sizes=_sizes, reference=_cholesky)
+@product("aten::linalg_cholesky_ex", "aten::cholesky", "aten::linalg_cholesky", sizes=_sizes, reference=_cholesky)
 def cholesky(b: Any, n: Any) -> Cost:
     """n square roots, n(n-1)/2 divisions, n(n^2-1)/6 fma. Source: Golub and Van Loan, Matrix Computations, 4.2."""
     return Cost(sqrt=n, div=n * (n - 1) // 2, fma=n * (n * n - 1) // 6) * b
@@ -166,13 +168,13 @@ def _sizes_cholesky(call: Call) -> dict[str, Any]:
     return {"n": n, "r": call.out.numel // max(n, 1)}
 
 
-@rule("aten::cholesky_solve", "aten::_cholesky_solve_helper", sizes=_sizes_cholesky)
+@product("aten::cholesky_solve", "aten::_cholesky_solve_helper", sizes=_sizes_cholesky)
 def cholesky_solve(n: Any, r: Any) -> Cost:
     """Two substitutions per right-hand side."""
     return substitution(n, r) * 2
 
 
-@rule("aten::cholesky_inverse", sizes=_sizes)
+@product("aten::cholesky_inverse", sizes=_sizes)
 def cholesky_inverse(b: Any, n: Any) -> Cost:
     """LAPACK's potri: n^3/3 - n^2/2 + n/6 fma, and mul for the rest of n^3/3 + n^2 + 2n/3 multiplications."""
     cube = Fraction(1, 3) * n**3
@@ -193,9 +195,9 @@ def _example_triangular(n: int, r: int, upper: Any = (True, False), unit: Any = 
     return {"self": _f64(n, n), "B": _f64(n, r), "upper": upper, "unitriangular": unit}
 
 
-@rule("aten::linalg_solve_triangular", sizes=_sizes_triangular, reference=_solve_triangular,
+@product("aten::linalg_solve_triangular", sizes=_sizes_triangular, reference=_solve_triangular,
       example=_example_triangular)  # fmt: skip
-@rule("aten::triangular_solve", sizes=_sizes_triangular)
+@product("aten::triangular_solve", sizes=_sizes_triangular)
 def solve_triangular(n: Any, sides: Any, unitriangular: bool = False) -> Cost:
     """One substitution per vector."""
     return substitution(n, sides, unit=unitriangular)
@@ -216,7 +218,7 @@ def reflectors(m: Any, n: Any, k: Any) -> Cost:
     return _pairs(shared + 2 * n * k - k**2 - Fraction(5 * k, 3), shared + n * k - m * k + Fraction(k, 3))
 
 
-@rule("aten::geqrf", sizes=_sizes)
+@product("aten::geqrf", sizes=_sizes)
 def geqrf(b: Any, m: Any, n: Any) -> Cost:
     """`householder` per matrix."""
     return householder(m, n) * b
@@ -227,13 +229,13 @@ def _sizes_reflectors(call: Call) -> dict[str, Any]:
     return {"b": math.prod(batch), "m": m, "n": n, "k": call["tau"].shape[-1]}
 
 
-@rule("aten::linalg_householder_product", "aten::orgqr", sizes=_sizes_reflectors)
+@product("aten::linalg_householder_product", "aten::orgqr", sizes=_sizes_reflectors)
 def orgqr(b: Any, m: Any, n: Any, k: Any) -> Cost:
     """`reflectors` per matrix."""
     return reflectors(m, n, k) * b
 
 
-@rule("aten::linalg_qr", sizes=_sizes)
+@product("aten::linalg_qr", sizes=_sizes)
 def qr(b: Any, m: Any, n: Any, mode: str = "reduced") -> Cost:
     """`householder`, then `reflectors` for Q: min(m, n) columns, or all m where complete, or none."""
     k = min(m, n)

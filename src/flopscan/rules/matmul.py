@@ -10,7 +10,7 @@ from flopscan.core.cost import Cost
 from flopscan.core.rule import four_fold
 from flopscan.core.tally import Array, dot, maximum
 from flopscan.core.trace import Call, TensorSpec
-from flopscan.rules import rule
+from flopscan.rules import product
 
 
 def _column(matrix: Array, j: int) -> list[Any]:
@@ -25,7 +25,7 @@ def _mm(self: Array, mat2: Array) -> Array:
     return _product(self, mat2)
 
 
-@rule("aten::mm", contract="self: m k, mat2: k n", reference=_mm, complex=four_fold)
+@product("aten::mm", contract="self: m k, mat2: k n", reference=_mm, complex=four_fold)
 def mm(m: Any, k: Any, n: Any) -> Cost:
     """m*n*k multiply-adds. Source: the definition."""
     return Cost(fma=m * n * k)
@@ -39,7 +39,7 @@ def _stack(parts: list[Array]) -> Array:
     return Array((len(parts), *parts[0].shape), [x for part in parts for x in part.data])
 
 
-@rule("aten::bmm", contract="self: b m k, mat2: b k n", reference=_bmm, complex=four_fold)
+@product("aten::bmm", contract="self: b m k, mat2: b k n", reference=_bmm, complex=four_fold)
 def bmm(b: Any, m: Any, k: Any, n: Any) -> Cost:
     """b*m*n*k multiply-adds. Source: the definition."""
     return Cost(fma=b * m * n * k)
@@ -49,7 +49,7 @@ def _mv(self: Array, vec: Array) -> Array:
     return Array.make((self.shape[0],), lambda i: dot(self[i], vec))
 
 
-@rule("aten::mv", contract="self: m k, vec: k", reference=_mv, complex=four_fold)
+@product("aten::mv", contract="self: m k, vec: k", reference=_mv, complex=four_fold)
 def mv(m: Any, k: Any) -> Cost:
     """m*k multiply-adds. Source: the definition."""
     return Cost(fma=m * k)
@@ -59,7 +59,7 @@ def _dot(self: Array, tensor: Array) -> Array:
     return Array((), [dot(self, tensor)])
 
 
-@rule("aten::dot", contract="self: k, tensor: k", reference=_dot, complex=four_fold)
+@product("aten::dot", contract="self: k, tensor: k", reference=_dot, complex=four_fold)
 def inner(k: Any) -> Cost:
     """k multiply-adds. Source: the definition."""
     return Cost(fma=k)
@@ -69,7 +69,7 @@ def _vdot(self: Array, other: Array) -> Array:
     return Array((), [dot(self, other)])
 
 
-rule("aten::vdot", contract="self: k, other: k", reference=_vdot, complex=four_fold)(inner)
+product("aten::vdot", contract="self: k, other: k", reference=_vdot, complex=four_fold)(inner)
 
 
 def scaled_sum(outputs: Any, k: Any, added: Any, beta: Any = 1, alpha: Any = 1) -> Cost:
@@ -114,7 +114,7 @@ def _example_addmm(
     return {"self": _f64(*shape), "mat1": _f64(m, k), "mat2": _f64(k, n), "beta": beta, "alpha": alpha}
 
 
-@rule("aten::addmm", contract="self: *s, mat1: m k, mat2: k n", reference=_addmm, example=_example_addmm,
+@product("aten::addmm", contract="self: *s, mat1: m k, mat2: k n", reference=_addmm, example=_example_addmm,
       complex=four_fold)  # fmt: skip
 def addmm(m: Any, k: Any, n: Any, s: Any = 1, beta: Any = 1, alpha: Any = 1) -> Cost:
     """m*n*k multiply-adds onto self; beta and alpha other than 1 add multiplications. Source: the definition."""
@@ -127,7 +127,7 @@ def _addmm_activation(
     return _addmm(self, mat1, mat2, beta, alpha).map(lambda x: maximum(x, 0.0))
 
 
-@rule("aten::_addmm_activation", contract="self: *s, mat1: m k, mat2: k n", reference=_addmm_activation,
+@product("aten::_addmm_activation", contract="self: *s, mat1: m k, mat2: k n", reference=_addmm_activation,
       example=_example_addmm)  # fmt: skip
 def addmm_activation(m: Any, k: Any, n: Any, s: Any = 1, beta: Any = 1, alpha: Any = 1, use_gelu: bool = False) -> Cost:
     """addmm and a ReLU (1 cmp per output), or the tanh form of GELU: x/2 * (1 + tanh(c*(x + 0.044715*x*x*x)))."""
@@ -149,7 +149,7 @@ def _example_baddbmm(
     return {"self": _f64(*shape), "batch1": _f64(b, m, k), "batch2": _f64(b, k, n), "beta": beta, "alpha": alpha}
 
 
-@rule("aten::baddbmm", contract="self: *s, batch1: b m k, batch2: b k n", reference=_baddbmm,
+@product("aten::baddbmm", contract="self: *s, batch1: b m k, batch2: b k n", reference=_baddbmm,
       example=_example_baddbmm, complex=four_fold)  # fmt: skip
 def baddbmm(b: Any, m: Any, k: Any, n: Any, s: Any = 1, beta: Any = 1, alpha: Any = 1) -> Cost:
     """b*m*n*k multiply-adds onto self; beta and alpha other than 1 add multiplications. Source: the definition."""
@@ -169,7 +169,7 @@ def _example_addbmm(b: int, m: int, k: int, n: int, beta: Any = (0, 1, 2), alpha
     return {"self": _f64(m, n), "batch1": _f64(b, m, k), "batch2": _f64(b, k, n), "beta": beta, "alpha": alpha}
 
 
-@rule("aten::addbmm", contract="self: *s, batch1: b m k, batch2: b k n", reference=_addbmm, example=_example_addbmm,
+@product("aten::addbmm", contract="self: *s, batch1: b m k, batch2: b k n", reference=_addbmm, example=_example_addbmm,
       complex=four_fold)  # fmt: skip
 def addbmm(b: Any, m: Any, k: Any, n: Any, s: Any = 1, beta: Any = 1, alpha: Any = 1) -> Cost:
     """b*m*n*k multiply-adds: one product of length b*k per output. Source: the definition."""
@@ -184,7 +184,7 @@ def _example_addmv(m: int, k: int, beta: Any = (0, 1, 2), alpha: Any = (1, 3)) -
     return {"self": _f64(m), "mat": _f64(m, k), "vec": _f64(k), "beta": beta, "alpha": alpha}
 
 
-@rule("aten::addmv", contract="self: *s, mat: m k, vec: k", reference=_addmv, example=_example_addmv,
+@product("aten::addmv", contract="self: *s, mat: m k, vec: k", reference=_addmv, example=_example_addmv,
       complex=four_fold)  # fmt: skip
 def addmv(m: Any, k: Any, s: Any = 1, beta: Any = 1, alpha: Any = 1) -> Cost:
     """m*k multiply-adds onto self. Source: the definition."""
@@ -199,32 +199,32 @@ def _example_addr(m: int, n: int, beta: Any = (0, 1, 2), alpha: Any = (1, 3)) ->
     return {"self": _f64(m, n), "vec1": _f64(m), "vec2": _f64(n), "beta": beta, "alpha": alpha}
 
 
-@rule("aten::addr", contract="self: *s, vec1: m, vec2: n", reference=_addr, example=_example_addr, complex=four_fold)
+@product("aten::addr", contract="self: *s, vec1: m, vec2: n", reference=_addr, example=_example_addr, complex=four_fold)
 def addr(m: Any, n: Any, s: Any = 1, beta: Any = 1, alpha: Any = 1) -> Cost:
     """m*n multiply-adds: a product of length 1 per output. Source: the definition."""
     return scaled_sum(m * n, 1, s, beta, alpha)
 
 
-@rule("aten::linear", contract="input: *m k, weight: n k | k, bias?: n", complex=four_fold)
-@rule("aten::mkldnn_linear", contract="self: *m k, weight: n k | k, bias?: n")
+@product("aten::linear", contract="input: *m k, weight: n k | k, bias?: n", complex=four_fold)
+@product("aten::mkldnn_linear", contract="self: *m k, weight: n k | k, bias?: n")
 def linear(m: Any, k: Any, n: Any = 1) -> Cost:
     """m*n*k multiply-adds that start at the bias. Source: the definition."""
     return Cost(fma=m * n * k)
 
 
-@rule("aten::linear_backward", "aten::mkldnn_linear_backward", contract="self: *m k, grad_output: *m n, weight: n k")
+@product("aten::linear_backward", "aten::mkldnn_linear_backward", contract="self: *m k, grad_output: *m n, weight: n k")
 def linear_backward(m: Any, k: Any, n: Any, output_mask: Any = (True, True, True)) -> Cost:
     """m*n*k multiply-adds for the input and as many for the weight; the bias sums m rows: n*(m-1) additions."""
     return Cost(fma=m * n * k * sum(map(bool, output_mask[:2])), add=n * (m - 1) if output_mask[2] else 0)
 
 
-@rule("aten::mkldnn_linear_backward_input", contract="grad_output: *m n, weight: n k")
+@product("aten::mkldnn_linear_backward_input", contract="grad_output: *m n, weight: n k")
 def linear_backward_input(m: Any, n: Any, k: Any) -> Cost:
     """m*n*k multiply-adds."""
     return Cost(fma=m * n * k)
 
 
-@rule("aten::mkldnn_linear_backward_weights", contract="grad_output: *m n, input: *m k")
+@product("aten::mkldnn_linear_backward_weights", contract="grad_output: *m n, input: *m k")
 def linear_backward_weights(m: Any, n: Any, k: Any, bias_defined: bool = False) -> Cost:
     """m*n*k multiply-adds; the bias sums m rows."""
     return Cost(fma=m * n * k, add=n * (m - 1) if bias_defined else 0)
@@ -234,7 +234,7 @@ def _sizes_matmul(call: Call) -> dict[str, Any]:
     return {"outputs": math.prod(s.numel for s in call.outputs), "k": call["self"].shape[-1]}
 
 
-@rule("aten::matmul", "aten::inner", "aten::linalg_matmul", sizes=_sizes_matmul, complex=four_fold)
+@product("aten::matmul", "aten::inner", "aten::linalg_matmul", sizes=_sizes_matmul, complex=four_fold)
 def matmul(outputs: Any, k: Any) -> Cost:
     """k multiply-adds per output, whatever is broadcast. Source: the definition."""
     return Cost(fma=outputs * k)
@@ -253,7 +253,7 @@ def _sizes_trilinear(call: Call) -> dict[str, Any]:
     return {"pair": math.prod(pair), "space": math.prod(space)}
 
 
-@rule("aten::_trilinear", sizes=_sizes_trilinear)
+@product("aten::_trilinear", sizes=_sizes_trilinear)
 def trilinear(pair: Any, space: Any) -> Cost:
     """The outer product of the two inputs (1 mul each), then 1 multiply-add per weight that it meets.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from flopscan.core.cost import Cost
 from flopscan.core.trace import Call
-from flopscan.rules import rule
+from flopscan.rules import product
 
 
 def _sizes_grouped(call: Call) -> dict[str, Any]:
@@ -18,7 +18,7 @@ def _sizes_grouped(call: Call) -> dict[str, Any]:
     return {"g": 1, "m": left[-2], "k": left[-1], "n": right[-1]}
 
 
-@rule("aten::_grouped_mm", sizes=_sizes_grouped)
+@product("aten::_grouped_mm", sizes=_sizes_grouped)
 def grouped_mm(g: Any, m: Any, k: Any, n: Any) -> Cost:
     """m*n*k multiply-adds over all groups together (times g for 3-D by 3-D); how the offsets split them is immaterial.
 
@@ -28,19 +28,19 @@ def grouped_mm(g: Any, m: Any, k: Any, n: Any) -> Cost:
     return Cost(fma=g * m * n * k)
 
 
-@rule("transformers::grouped_mm_fallback", contract="input: m k, weight: _ k n")
+@product("transformers::grouped_mm_fallback", contract="input: m k, weight: _ k n")
 def grouped_mm_fallback(m: Any, k: Any, n: Any) -> Cost:
     """m*n*k multiply-adds: each row is multiplied by the matrix of its group."""
     return Cost(fma=m * n * k)
 
 
-@rule("transformers::grouped_mm_fallback_backward", contract="grad_output: m n, input: m k")
+@product("transformers::grouped_mm_fallback_backward", contract="grad_output: m n, input: m k")
 def grouped_mm_fallback_backward(m: Any, k: Any, n: Any) -> Cost:
     """m*n*k multiply-adds for the gradient of the input and as many for the weights."""
     return Cost(fma=2 * m * n * k)
 
 
-@rule("aten::_int_mm", contract="self: m k, mat2: k n", integers=True)
+@product("aten::_int_mm", contract="self: m k, mat2: k n", integers=True)
 def int_mm(m: Any, k: Any, n: Any) -> Cost:
     """m*n*k integer multiply-adds."""
     return Cost(fma=m * n * k)
@@ -66,7 +66,7 @@ def _sizes_scaled(call: Call) -> dict[str, Any]:
     return {**sizes, "scales": 1, "blocks": -(-sizes["k"] // _BLOCK.get(scale_a.dtype, 128))}
 
 
-@rule("aten::_scaled_mm", "aten::_scaled_mm_v2", "aten::_scaled_grouped_mm", "aten::_scaled_grouped_mm_v2",
+@product("aten::_scaled_mm", "aten::_scaled_mm_v2", "aten::_scaled_grouped_mm", "aten::_scaled_grouped_mm_v2",
       sizes=_sizes_scaled)  # fmt: skip
 def scaled_mm(g: Any, m: Any, k: Any, n: Any, scales: Any, blocks: Any, scale_result: Any = None) -> Cost:
     """m*n*k multiply-adds; a scale per tensor is 1 mul per output, per row and column 2; none depends on the bias.
@@ -85,20 +85,20 @@ def _sizes_packed(call: Call) -> dict[str, Any]:
     return {"m": math.prod(left.shape[:-1]), "k": left.shape[-1], "n": call.out.shape[-1]}
 
 
-@rule("aten::_weight_int4pack_mm", "aten::_weight_int4pack_mm_for_cpu",
+@product("aten::_weight_int4pack_mm", "aten::_weight_int4pack_mm_for_cpu",
       "aten::_weight_int4pack_mm_with_scales_and_zeros", sizes=_sizes_packed)  # fmt: skip
 def int4_mm(m: Any, k: Any, n: Any) -> Cost:
     """m*n*k multiply-adds; each of the n*k weights is unpacked once: scale * q + zero, a mul and an add."""
     return Cost(fma=m * n * k, mul=n * k, add=n * k)
 
 
-@rule("aten::_weight_int8pack_mm", sizes=_sizes_packed)
+@product("aten::_weight_int8pack_mm", sizes=_sizes_packed)
 def int8_mm(m: Any, k: Any, n: Any) -> Cost:
     """m*n*k multiply-adds; the scale of the output channel is 1 mul per output."""
     return Cost(fma=m * n * k, mul=m * n)
 
 
-@rule("aten::_cslt_sparse_mm", sizes=lambda call: {"outputs": call.out.numel, "k": call["dense_B"].shape[0]})
+@product("aten::_cslt_sparse_mm", sizes=lambda call: {"outputs": call.out.numel, "k": call["dense_B"].shape[0]})
 def semi_structured_mm(outputs: Any, k: Any) -> Cost:
     """k/2 multiply-adds per output: two of every four weights are stored."""
     return Cost(fma=outputs * k // 2)

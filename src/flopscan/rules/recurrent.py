@@ -13,7 +13,7 @@ from flopscan.core.cost import ZERO, Cost
 from flopscan.core.tally import Array, dot, exp, maximum, tanh
 from flopscan.core.trace import Call, TensorSpec
 from flopscan.errors import ContractError
-from flopscan.rules import rule
+from flopscan.rules import product, rule
 
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 _MODES = ("rnn_relu", "rnn_tanh", "lstm", "gru")  # as cuDNN and MIOpen number them
@@ -191,11 +191,11 @@ def _reference(kind: str) -> Callable[..., Any]:
 
 
 for _kind in GATES:
-    rule(f"aten::{_kind}", sizes=_bound(_sizes_whole), reference=_reference(_kind))(recurrent)
-rule("aten::_cudnn_rnn", "aten::miopen_rnn", sizes=_bound(_sizes_library))(recurrent)
-rule("aten::mkldnn_rnn_layer", sizes=_bound(_sizes_mkldnn))(recurrent)
-rule("aten::_cudnn_rnn_backward", "aten::miopen_rnn_backward", sizes=_bound(_sizes_library))(recurrent_backward)
-rule("aten::mkldnn_rnn_layer_backward", sizes=_bound(_sizes_mkldnn))(recurrent_backward)
+    product(f"aten::{_kind}", sizes=_bound(_sizes_whole), reference=_reference(_kind))(recurrent)
+product("aten::_cudnn_rnn", "aten::miopen_rnn", sizes=_bound(_sizes_library))(recurrent)
+product("aten::mkldnn_rnn_layer", sizes=_bound(_sizes_mkldnn))(recurrent)
+product("aten::_cudnn_rnn_backward", "aten::miopen_rnn_backward", sizes=_bound(_sizes_library))(recurrent_backward)
+product("aten::mkldnn_rnn_layer_backward", sizes=_bound(_sizes_mkldnn))(recurrent_backward)
 
 
 def _sizes_cell(call: Call) -> dict[str, Any]:

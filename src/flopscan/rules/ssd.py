@@ -120,7 +120,7 @@ def of_step(given: frozenset[str], dt_softplus: bool, dt_limit: Limit) -> Cost:
     return cost + Cost(exp=2, cmp=1) if dt_softplus else cost
 
 
-@rule(FORWARD, contract=CONTRACT, reference=recurrence, executed=executed_forward)
+@rule(FORWARD, contract=CONTRACT, reference=recurrence, executed=executed_forward, matrix="executed")
 def ssd(
     b: Any, l: Any, h: Any, p: Any, g: Any, n: Any, given: frozenset[str],
     dt_softplus: bool = False, dt_limit: Limit = None,

@@ -156,7 +156,7 @@ def _backward_sizes(given: frozenset[str], dt_softplus: bool, dt_limit: Limit) -
 
 @rule(
     BACKWARD, contract=f"grad: b l h p, {CONTRACT}, dfinal_states?: b h p n",
-    reference=recurrence_backward, executed=executed_backward,
+    reference=recurrence_backward, executed=executed_backward, matrix="executed",
 )  # fmt: skip
 def ssd_backward(
     b: Any, l: Any, h: Any, p: Any, g: Any, n: Any, given: frozenset[str],

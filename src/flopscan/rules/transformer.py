@@ -9,7 +9,7 @@ from flopscan import rules
 from flopscan.core.cost import Cost
 from flopscan.core.trace import Call, TensorSpec
 from flopscan.errors import ContractError
-from flopscan.rules import rule
+from flopscan.rules import product
 from flopscan.rules.attention import forward_cost
 
 
@@ -29,7 +29,7 @@ def attention_cost(b: Any, queries: Any, keys: Any, d: Any, h: Any, masked: str 
     return Cost(fma=b * (2 * queries + 2 * keys) * d * d) + forward_cost(rows, rows * keys, d // h, d // h, masked)
 
 
-@rule("aten::_native_multi_head_attention", sizes=_sizes)
+@product("aten::_native_multi_head_attention", sizes=_sizes)
 def multi_head_attention(
     b: Any, queries: Any, keys: Any, d: Any, h: Any, masked: str = "", need_weights: bool = True,
     average_attn_weights: bool = True,
@@ -48,7 +48,7 @@ def _part(op: str, source: TensorSpec, **operands: Any) -> Cost:
     return Cost(**price.ideal.arithmetic())
 
 
-@rule("aten::_transformer_encoder_layer_fwd", sizes=_sizes)
+@product("aten::_transformer_encoder_layer_fwd", sizes=_sizes)
 def encoder_layer(
     call: Call, b: Any, queries: Any, d: Any, h: Any, masked: str = "", use_gelu: bool = False
 ) -> Cost:  # fmt: skip

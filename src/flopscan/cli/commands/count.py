@@ -13,6 +13,7 @@ _EXAMPLES = """
 Examples:
   flopscan count vmamba_tiny
   flopscan count vmamba_tiny --convention vmamba --depth 3
+  flopscan count vmamba_tiny --device h100-sxm --dtype bf16
   flopscan count timm:resnet50 --input 8x3x224x224:float16 --backward
   flopscan count hf:llama --arg num_hidden_layers=2 --input input_ids=1x2048:int64
   flopscan count models.py:Net --arg width=64 --input 1x3x32x32 --format json
@@ -34,7 +35,7 @@ def command(
     """Capture, price, present."""
     from flopscan import analysis
 
-    presenting.check(presentation["convention"], presentation["outputs"])
+    presenting.check(*(presentation[name] for name in ("convention", "outputs", "device", "dtype")))
     lines = presentation["by"] == "line"
     trace = capturing.capture(target, inputs, arguments, backward, train, run, lines)
     presenting.present(analysis.price(trace), **presentation)

@@ -13,6 +13,7 @@ _EXAMPLES = """
 Examples:
   flopscan report tiny.ledger.json
   flopscan report tiny.ledger.json --convention macs --by operator
+  flopscan report tiny.ledger.json --device a100-80gb-sxm
   flopscan report tiny.ledger.json -o tiny.json -o tiny.txt
 """
 
@@ -25,5 +26,5 @@ def command(path: str, **presentation: Any) -> None:
     """Print the report of a saved ledger, under any convention; neither the model nor torch is needed."""
     from flopscan.core.ledger import Ledger
 
-    presenting.check(presentation["convention"], presentation["outputs"])
+    presenting.check(*(presentation[name] for name in ("convention", "outputs", "device", "dtype")))
     presenting.present(Ledger.load(path), **presentation)

@@ -7,10 +7,11 @@ from flopscan.report.report import Report
 
 
 def render(report: Report, shown: Shown | None = None) -> str:
-    """The page, without a newline at the end, open down to the depth that is asked for."""
+    """The page, without a newline at the end, open down to the depth that is asked for, with a roofline if one is."""
     from flopscan.report import page
 
-    return page.render(report, depth=shown.depth if shown else None)
+    shown = shown or Shown()
+    return page.render(report, depth=shown.depth, roofline=shown.roofline)
 
 
 FORMAT = Format("html", (".html",), render)

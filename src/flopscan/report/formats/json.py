@@ -9,8 +9,14 @@ from flopscan.report.report import Report
 
 
 def render(report: Report, shown: Shown | None = None) -> str:
-    """The report as JSON text, without a newline at the end; all of it, however it is to be shown."""
-    return json.dumps(report.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+    """The report as JSON text, without a newline at the end; all of it, however it is to be shown.
+
+    With a device it has a ``roofline``.
+    """
+    data = report.to_dict()
+    if shown is not None and shown.roofline is not None:
+        data["roofline"] = shown.roofline.to_dict()
+    return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
 
 
 FORMAT = Format("json", (".json", ".json.gz"), render)

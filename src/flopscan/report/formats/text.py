@@ -8,33 +8,38 @@ from collections.abc import Iterable, Sequence
 
 from flopscan import conventions
 from flopscan.core.amount import Amount
-from flopscan.errors import UsageError
-from flopscan.report import tree
+from flopscan.report import listing, roofline_text, sheet_text, tree
 from flopscan.report.format import Format, Shown
 from flopscan.report.layout import KEEP, Column, Line, Row, coloured, middle, plain, table, wrap
+from flopscan.report.listing import some
 from flopscan.report.numbers import aligned, exact, percent, si
 from flopscan.report.report import Report
 from flopscan.report.report import Row as Counted
+from flopscan.report.roofline import Roofline
 
 NARROWEST = 44
-VIEWS = ("module", "operator", "line")
 PHASES = ("forward", "backward", "recompute", "optimizer")
 _OPERATORS_BELOW_A_TREE = 12
+_RANKS = {"value": 0, "macs": 2, "transcendentals": 3, "bytes": 5}
 
 
 def render(
-    report: Report, *, width: int | None = None, depth: int | None = None, by: str = "module", color: bool = False
-) -> str:
+    report: Report, *, width: int | None = None, depth: int | None = None, by: str = "module", color: bool = False,
+    roofline: Roofline | None = None,
+) -> str:  # fmt: skip
     """The report as text of ``width`` columns (default: the terminal's), without a newline at the end.
 
-    ``depth`` is how deep the module tree goes (default: as fits a screen), ``by`` what the main table lists.
+    ``depth`` is how deep the module tree goes (default: as fits a screen), ``by`` what the main table lists. With a
+    ``roofline`` modules have a bound on their time too.
     Raises UsageError for an unknown ``by``, and for lines where none were recorded.
     """
-    if by not in VIEWS:
-        raise UsageError(f"cannot show a report by {by!r}; expected {', '.join(VIEWS[:-1])} or {VIEWS[-1]}")
+    listing.check(by)
     width = max(NARROWEST, shutil.get_terminal_size().columns if width is None else width)
-    sections = [headline(report, width), _phases(report, width), *_main(report, width, depth, by)]
-    sections += [_scan(report, width), _uncounted(report, width), _notes(report, width), _origin(report, width)]
+    sections = [headline(report, width), _phases(report, width), *_main(report, width, depth, by, roofline)]
+    if roofline is not None:
+        sections.append(roofline_text.section(roofline, width))
+    sections += [_scan(report, width), _uncounted(report, width), _notes(report, width)]
+    sections.append(_origin(report, width, roofline_text.wish(roofline)))
     lines: list[Line] = []
     for section in filter(None, sections):
         lines += [[("", "")], *section] if lines else section
@@ -42,10 +47,10 @@ def render(
 
 
 def _render(report: Report, shown: Shown) -> str:
-    return render(report, width=shown.width, depth=shown.depth, by=shown.by, color=shown.color)
+    return render(report, width=shown.width, depth=shown.depth, by=shown.by, color=shown.color, roofline=shown.roofline)
 
 
-FORMAT = Format("text", (".txt",), _render)
+FORMAT = Format("text", (".txt",), _render, sheet_text.render)
 
 
 def headline(report: Report, width: int) -> list[Line]:
@@ -54,17 +59,10 @@ def headline(report: Report, width: int) -> list[Line]:
     inputs = report.ledger.trace.origin.get("inputs", [])
     if inputs:
         lines += wrap(", ".join(inputs), width, style="dim")
-    counted = [
-        ("FLOPs", int(report.flops), ""),
-        ("MACs", int(report.macs), ""),
-        ("exp, log, trig", report.transcendentals, ""),
-        ("bytes moved", report.bytes_read + report.bytes_written, "B"),
-    ]
-    if report.executed_flops != report.flops:
-        counted.insert(1, ("  as executed", int(report.executed_flops), ""))
-    least = "≥" if report.uncounted else ""
-    rows = [(label, least + _short(value, unit), least + exact(value)) for label, value, unit in counted]
-    rows.append(("parameters", _short(report.params, ""), exact(report.params)))
+    rows = []
+    for total in listing.totals(report):
+        least = "≥" if total.partial else ""
+        rows.append((total.title, least + _short(total.value, total.unit), least + exact(total.value)))
     lines += [[("", "")], *_totals(rows, width)]
     for convention in _others(report):
         lines += wrap(_under(report.using(convention)), width, indent="  ", style="cyan")
@@ -113,52 +111,45 @@ def _phases(report: Report, width: int) -> list[Line]:
     return _counted(report, "phase", [rows[name] for name in order], width) if len(rows) > 1 else []
 
 
-def _main(report: Report, width: int, depth: int | None, by: str) -> list[list[Line]]:
+def _main(report: Report, width: int, depth: int | None, by: str, roofline: Roofline | None) -> list[list[Line]]:
     if by == "line":
         return [_lines(report, width)]
     if by == "operator":
         return [_operators(report, width, None)]
-    return [_modules(report, width, depth), _operators(report, width, _OPERATORS_BELOW_A_TREE)]
+    return [_modules(report, width, depth, roofline), _operators(report, width, _OPERATORS_BELOW_A_TREE)]
 
 
 def _lines(report: Report, width: int) -> list[Line]:
     """The source lines that cost something; how many do not."""
-    rows = list(report.by_line().values())
-    if not rows:
-        raise UsageError("this count has no source lines; count with --by line, trace with --lines, or pass lines=True")
-    shown = [row for row in rows if _costs(row)]
+    shown, free = listing.lines(report)
     lines = _counted(report, "source line", shown, width)
-    idle = len(rows) - len(shown)
+    idle = len(free)
     text = f"free of arithmetic and of bytes: {idle} more line{'s' * (idle > 1)}"
     return lines + (wrap(text, width, indent="  ", style="dim") if idle else [])
 
 
-def _costs(row: Counted) -> bool:
-    return bool(row.value or row.uncounted or any(row.cost.values()))
-
-
-def _modules(report: Report, width: int, depth: int | None) -> list[Line]:
+def _modules(report: Report, width: int, depth: int | None, roofline: Roofline | None) -> list[Line]:
     nodes = tree.visible(tree.build(report.by_module()), depth)
     if len(nodes) < 2:
         return []
+    bounds = {} if roofline is None else roofline.by_module()
     rows = []
     for level, node in nodes:
         name = "  " * level + (node.label or "(model)")
         remark = f"{node.times} x {node.row.cls}" if node.times > 1 else node.row.cls
-        rows.append(
-            Row(
-                ((name, remark), *_cells(report, node.row, node.times, bar=True), aligned(node.row.params * node.times))
-            )
-        )
-    lines, left = table([*_columns(report, "module", bar=True), Column("params", rank=4)], rows, width)
+        cells = [*_cells(report, node.row, node.times, bar=True), aligned(node.row.params * node.times)]
+        if roofline is not None:
+            cells.append(roofline_text.least_time(bounds[node.row.name], node.times))
+        rows.append(Row(((name, remark), *cells)))
+    columns = [*_columns(report, "module", bar=True), Column("params", rank=4)]
+    columns += [Column("time bound", rank=2)] if roofline is not None else []
+    lines, left = table(columns, rows, width)
     return lines + _left(left, width)
 
 
 def _operators(report: Report, width: int, most: int | None) -> list[Line]:
     """The operators that cost something, at least the uncounted; the others in one sentence."""
-    rows = list(report.by_operator().values())
-    shown = [row for row in rows if _costs(row)]
-    idle = [row for row in rows if row not in shown]
+    shown, idle = listing.operators(report)
     rest: list[Counted] = []
     if most is not None and len(shown) > most:
         known = [row for row in shown if not row.uncounted]
@@ -203,23 +194,21 @@ def _name(title: str, row: Counted) -> tuple[str, str]:
 
 def _columns(report: Report, title: str, *, bar: bool = False) -> list[Column]:
     """The columns in the order that they are shown; the chosen convention's value takes the place of FLOPs."""
-    convention = report.convention.name
     columns = [Column(title, "name")]
     if bar:
         columns.append(Column("", "bar", rank=6, room=34, style="green"))
-    columns += [Column("share", rank=1), Column("FLOPs" if convention == "flops" else convention, style="bold")]
-    if convention != "macs":
-        columns.append(Column("MACs", rank=2))
-    return [*columns, Column("exp/log", rank=3), Column("bytes", rank=5)]
+    columns.append(Column("share", rank=1))
+    return columns + [
+        Column(measure.title, rank=_RANKS[measure.key], style="bold" if measure.key == "value" else "")
+        for measure in listing.measures(report)
+    ]
 
 
 def _cells(report: Report, row: Counted, times: int = 1, *, bar: bool = False) -> list[str | float]:
     """The cells of `_columns` after the name; a sum that lacks an uncounted operator is the least it can be."""
     whole, value = int(report.value), row.value * times
     least = "≥" if row.uncounted else ""
-    numbers = [value, row.macs * times, row.transcendentals * times, (row.cost.read + row.cost.written) * times]
-    if report.convention.name == "macs":
-        del numbers[1]
+    numbers = [measure.of(row) * times for measure in listing.measures(report)]
     if row.uncounted and not any(numbers):
         shown = ["?"] + ["?  "] * len(numbers)
     else:
@@ -239,7 +228,7 @@ def _scan(report: Report, width: int) -> list[Line]:
     if scan is None:
         return []
     title = f"{', '.join(scan.kinds)}: {scan.calls:,} call{'s' * (scan.calls > 1)}, bdln {exact(scan.states)}"
-    lines = wrap(f"{title}; {_some(scan.shapes)}", width, indent="  ", style="bold")
+    lines = wrap(f"{title}; {some(scan.shapes)}", width, indent="  ", style="bold")
     rows = [
         Row(
             (
@@ -268,14 +257,9 @@ def _uncounted(report: Report, width: int) -> list[Line]:
     lines = wrap("not counted, so that a sum with ≥ is the least it can be:", width, style="bold red")
     for row in missing:
         lines += wrap(f"  {row.op} x{row.count:,}: {row.reason}", width, indent="    ", style="red")
-        lines += wrap(f"    on {_some(row.shapes)}", width, indent="      ")
-        lines += wrap(f"    in {_some([path or 'the top level' for path in row.modules])}", width, indent="      ")
+        lines += wrap(f"    on {some(row.shapes)}", width, indent="      ")
+        lines += wrap(f"    in {some([path or 'the top level' for path in row.modules])}", width, indent="      ")
     return lines
-
-
-def _some(items: Sequence[str], most: int = 3) -> str:
-    more = f" and {len(items) - most} more" if len(items) > most else ""
-    return "; ".join(items[:most]) + more
 
 
 def _notes(report: Report, width: int) -> list[Line]:
@@ -283,14 +267,13 @@ def _notes(report: Report, width: int) -> list[Line]:
     return [line for note in notes for line in wrap(f"note: {note}", width, indent="  ")]
 
 
-def _origin(report: Report, width: int) -> list[Line]:
+def _origin(report: Report, width: int, wish: str) -> list[Line]:
     """The convention, the route and the versions, and the command that gives the same count again."""
     origin = report.ledger.trace.origin
-    versions = ", ".join(f"{name} {version}" for name, version in origin.get("versions", {}).items())
     convention = f"{report.convention.name}: {report.convention.summary}"
-    parts = [part for part in (convention, str(origin.get("route", "")), versions) if part]
+    parts = [part for part in (convention, str(origin.get("route", "")), listing.versions(report)) if part]
     lines = wrap(" | ".join(parts), width, indent="  ", style="dim")
-    return lines + _command(report.again, width)
+    return lines + _command(report.again and report.again + wish, width)
 
 
 def _command(command: str, width: int) -> list[Line]:

@@ -1,0 +1,37 @@
+"""``flopscan devices``: the devices that a roofline can be drawn for, and where their figures come from."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import click
+
+from flopscan.cli import presenting, settings
+
+_EXAMPLES = """
+\b
+Examples:
+  flopscan devices
+  flopscan devices h100-sxm
+  flopscan devices --format json
+  flopscan count vmamba_tiny --device h100-sxm --dtype bf16
+"""
+
+
+@click.command("devices", short_help="List devices and their peak rates.", epilog=_EXAMPLES)
+@click.argument("name", required=False, metavar="[NAME]")
+@presenting.form("text", "json")
+@settings.debug
+def command(name: str | None, form: str) -> None:
+    """List the devices with their peak rates; with a NAME (or a device file) each figure of one, and its source."""
+    from flopscan import devices
+    from flopscan.devices import text
+
+    chosen = list(devices.all_known().values()) if name is None else [devices.get(name)]
+    if form == "json":
+        data = [device.to_dict() for device in chosen]
+        presenting.show(json.dumps(data if name is None else data[0], indent=2, ensure_ascii=False))
+        return
+    width = shutil.get_terminal_size().columns
+    presenting.show(text.listed(chosen, width) if name is None else text.described(chosen[0], width))
