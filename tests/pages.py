@@ -13,34 +13,15 @@ import torch
 from torch import Tensor, nn
 
 import flopscan
+from flopscan import devices
 from flopscan.core.cost import Cost
 from flopscan.core.ledger import Ledger, Price
 from flopscan.core.trace import Call, Frame, Module, Record, TensorSpec, Trace
 from flopscan.report.report import Report
+from flopscan.report.roofline import Roofline
 
 EVIL = '</script><img src=x onerror="window.pwned=1">\'&`${1}\u202e\u2028é漢'
 VOID = {"meta", "input", "img", "br", "hr", "link", "rect"}
-ROOFLINE: dict[str, Any] = {
-    "device": "Made-up 9000 <b>",
-    "dtype": "float32",
-    "source": "a data sheet, 2026",
-    "bandwidth": 1e12,
-    "ceilings": [{"name": "matrix units", "rate": 1e14}, {"name": "special functions", "rate": 4e12}],
-    "ridge": 100.0,
-    "seconds": 0.0123,
-    "points": [
-        {
-            "operator": "aten::mm",
-            "calls": 1200,
-            "intensity": 210.0,
-            "rate": 1e14,
-            "seconds": 0.01,
-            "bound_by": "matrix",
-        },
-        {"operator": "aten::exp", "calls": 3, "intensity": 0.2, "rate": 2e11, "seconds": 0.0023, "bound_by": "memory"},
-    ],
-    "modules": {"": 0.0123},
-}
 
 
 class Block(nn.Module):
@@ -112,11 +93,16 @@ def evil() -> Report:
     return flopscan.report.report.make(Ledger(trace, prices))
 
 
-def huge() -> Report:
-    """A report whose numbers are beyond what a double holds, one apart."""
-    whole = net().ledger
+def huge(report: Report | None = None) -> Report:
+    """A report (default: of the net) with numbers that are beyond what a double holds."""
+    whole = (report or net()).ledger
     records = tuple(dataclasses.replace(record, count=record.count * (2**60 + 1)) for record in whole.trace.records)
     return flopscan.report.report.make(Ledger(dataclasses.replace(whole.trace, records=records), whole.prices))
+
+
+def on_a_device(report: Report) -> Roofline:
+    """The report on a device whose name is an attack."""
+    return report.on(dataclasses.replace(devices.get("h100-sxm"), title=EVIL))
 
 
 class Element:

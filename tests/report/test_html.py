@@ -16,12 +16,14 @@ import pytest
 
 import flopscan
 from flopscan import conventions
+from flopscan.devices.bound import UNITS
 from flopscan.errors import FlopscanError, UsageError
 from flopscan.report import page, report, tree
 from flopscan.report.numbers import exact
 from flopscan.report.page import assets
 from flopscan.report.report import Report
-from pages import EVIL, ROOFLINE, Element, data_of, evil, huge, net, read, report_of
+from flopscan.report.roofline_text import duration
+from pages import EVIL, Element, data_of, evil, huge, net, on_a_device, read, report_of
 from samples import make_ledger
 
 VENDOR = Path(assets.__file__).parent / "vendor"
@@ -71,7 +73,7 @@ def test_the_data_are_the_report_under_every_convention(name: str) -> None:
         for table in ("by_module", "by_operator", "by_phase"):
             assert found[table] == {row["name"]: bare(row) for row in said[table]}, (convention, table)
         assert [row[0] for row in data["modules"]] == [row["name"] for row in said["by_module"]]
-    for key in ("notes", "versions", "uncounted", "scan", "route"):
+    for key in ("notes", "versions", "uncounted", "scan", "route"):  # here none of their numbers is too large
         assert data[key] == json.loads(json.dumps(made.to_dict()[key])), key
     for missing in set(conventions.names()) - set(able):
         with pytest.raises(FlopscanError):
@@ -163,7 +165,8 @@ def test_depth_is_what_is_open_at_first() -> None:
 
 @pytest.mark.parametrize("name", REPORTS)
 def test_only_the_carried_scripts_and_styles_are_allowed(name: str) -> None:
-    root = read(page.render(REPORTS[name](), roofline=ROOFLINE))
+    made = REPORTS[name]()
+    root = read(page.render(made, roofline=on_a_device(made)))
     (meta,) = root.find("meta", **{"http-equiv": "Content-Security-Policy"})
     policy = dict(part.split(" ", 1) for part in (meta["content"] or "").split("; "))
     assert policy["default-src"] == "'none'" and "unsafe" not in str(policy)
@@ -180,7 +183,7 @@ def test_only_the_carried_scripts_and_styles_are_allowed(name: str) -> None:
 
 def test_what_a_model_says_stays_text() -> None:
     made = evil()
-    html = page.render(made, roofline={**ROOFLINE, "device": EVIL})
+    html = page.render(made, roofline=on_a_device(made))
     assert "<img" not in html and 'onerror="window' not in html and "\x00" not in html
     html.encode()  # no lone surrogates
     root = read(html)
@@ -216,13 +219,22 @@ def test_what_was_not_counted_stands_before_every_number() -> None:
 def test_phases_lines_and_a_roofline_stand_there_where_they_are_known() -> None:
     ids = {element["id"] for element in read(page.render(net())).find("section")}
     assert not {"phases", "lines", "roofline", "scan"} & ids
-    root = read(page.render(net(backward=True, lines=True), roofline=ROOFLINE))
+    made = net(backward=True, lines=True)
+    bound = made.on("h100-sxm", "bf16")
+    root = read(page.render(made, roofline=bound))
     assert [next(row.find("th")).text for row in rows_of(root, "phase-table")] == ["forward", "backward"]
     assert any("pages.py" in row.text for row in rows_of(root, "line-table"))
     (roof,) = root.find(id="roofline")
-    assert "Made-up 9000 <b>" in roof.text and "faster than 12.3 ms: a bound" in roof.text
-    rows = [[cell.text for cell in row.find()] for row in rows_of(root, "roofline-table")]
-    assert [row[2:] for row in rows] == [["1,200", "210", "10 ms", "matrix"], ["3", "0.2", "2.3 ms", "memory"]]
+    assert bound.device.title in roof.text and "everything in bf16" in roof.text
+    assert f"{duration(bound.total)} operator by operator, {duration(bound.fused.seconds)} with everything" in roof.text
+    rows = [[cell.text for cell in row.find() if cell.tag in ("th", "td")] for row in rows_of(root, "roofline-table")]
+    said = {row.name: row for row in bound.by_operator().values() if row.seconds}
+    assert [row[:4] for row in rows] == [
+        [name, exact(row.calls), duration(row.seconds), UNITS[row.by]] for name, row in said.items()
+    ]
+    data = data_of(root)
+    times = {path: row.seconds for path, row in bound.by_module().items()}
+    assert all(node[-1] == times[data["modules"][node[1]][0]] for node in data["nodes"])
 
 
 def test_a_convention_that_cannot_count_the_model_says_why() -> None:
@@ -279,9 +291,11 @@ def test_it_is_saved_and_printed_like_any_format(tmp_path: Path, capsys: pytest.
     made.save(path)
     assert path.read_text(encoding="utf-8") == page.render(made) + "\n"
     made.ledger.save(str(tmp_path / "net.json"))
-    assert main(["report", str(tmp_path / "net.json"), "--format", "html", "-o", str(path), "--depth", "0"]) == 0
+    asked = ["--format", "html", "-o", str(path), "--depth", "0", "--device", "h100-sxm"]
+    assert main(["report", str(tmp_path / "net.json"), *asked]) == 0
     printed = capsys.readouterr().out
     assert printed == path.read_text(encoding="utf-8") and data_of(read(printed))["depth"] == 0
+    assert data_of(read(printed))["roofline"]["device"] == "h100-sxm"
     with pytest.raises(UsageError, match="there is no folder"):
         made.save(tmp_path / "nowhere" / "net.html")
 

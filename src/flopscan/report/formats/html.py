@@ -7,13 +7,11 @@ from flopscan.report.report import Report
 
 
 def render(report: Report, shown: Shown | None = None) -> str:
-    """The page, without a newline at the end, open down to the depth that is asked for."""
+    """The page, without a newline at the end, open down to the depth that is asked for, with a roofline if one is."""
     from flopscan.report import page
-    from flopscan.report.page import bounds
 
     shown = shown or Shown()
-    roofline = bounds.of(shown.roofline) if shown.roofline is not None else None
-    return page.render(report, depth=shown.depth, roofline=roofline)
+    return page.render(report, depth=shown.depth, roofline=shown.roofline)
 
 
 FORMAT = Format("html", (".html",), render)

@@ -6,11 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from flopscan.devices.bound import UNITS
 from flopscan.report import tree
 from flopscan.report.page import families, values
-from flopscan.report.page.packing import Pool, whole
+from flopscan.report.page.packing import Pool, exactly, whole
 from flopscan.report.page.values import Counted, Line
 from flopscan.report.report import Report
+from flopscan.report.roofline import Roofline
+from flopscan.report.roofline_text import wish
 
 SCHEMA = "flopscan.page/1"
 PHASES = ("forward", "backward", "recompute", "optimizer")
@@ -57,7 +60,7 @@ class Page:
     operators: Mapping[str, Line]
     phases: Mapping[str, Line]
     lines: Mapping[str, Line]
-    roofline: Mapping[str, Any] | None
+    roofline: Roofline | None
 
     def to_dict(self) -> dict[str, Any]:
         """The page as JSON-ready data; lines of numbers are places in its pool."""
@@ -75,11 +78,13 @@ class Page:
             "total": pool.add(self.total, report.params),
         }
         said = report.to_dict()
-        kept = ("target", "inputs", "notes", "versions", "route", "uncounted", "scan")
+        kept = ("target", "inputs", "notes", "versions", "route")
         return {
             "schema": SCHEMA,
             "report": said["schema"],
             **{key: said[key] for key in kept},
+            "uncounted": [{**row, "count": whole(row["count"])} for row in said["uncounted"]],
+            "scan": exactly(said["scan"]),
             "again": report.using("flops").again,
             "kinds": {kind: whole(n) for kind, n in said["kinds"].items()},
             "executed": whole(int(report.executed_flops)),
@@ -90,7 +95,9 @@ class Page:
             ],
             "shown": sorted(self.shown),
             "depth": self.depth,
-            "roofline": self.roofline,
+            "roofline": exactly(self.roofline.to_dict()) if self.roofline else None,
+            "units": dict(UNITS),
+            "wish": wish(self.roofline),
             **tables,
             "pool": pool.to_dict(),
         }
@@ -102,14 +109,8 @@ def _node(node: Node, places: Mapping[str, int], pool: Pool) -> list[Any]:
     return [node.parent, places[node.path], node.label, node.local, node.family, own, node.seconds]
 
 
-def make(report: Report, *, depth: int | None = None, roofline: Mapping[str, Any] | None = None) -> Page:
-    """The page of ``report``, its tree open down to ``depth`` (default: what matters).
-
-    ``roofline`` is a bound on time as JSON-ready data: ``device``, ``dtype``, ``source``, ``bandwidth`` in bytes a
-    second, ``ceilings`` (``name``, ``rate`` in operations a second), ``ridge`` in operations a byte, ``seconds`` of
-    any run, ``one_by_one`` of operators one after the other, ``points`` (``operator``, ``calls``, ``intensity``,
-    ``rate``, ``seconds``, ``bound_by``) and ``modules``, the seconds of each path.
-    """
+def make(report: Report, *, depth: int | None = None, roofline: Roofline | None = None) -> Page:
+    """The page of ``report``, its tree open down to ``depth`` (default: what matters)."""
     ledger = report.ledger
     trace = ledger.trace
     counted = values.count(ledger, report.convention)
@@ -117,7 +118,8 @@ def make(report: Report, *, depth: int | None = None, roofline: Mapping[str, Any
     own = values.by(counted, lambda r: (trace.modules[r.module].path, trace.calls[r.call].op))
     total = sum(operators.values(), Line((0,) * len(counted.conventions)))
     modules = values.by_module(counted)
-    nodes, shown = _nodes(report, modules, own, depth, (roofline or {}).get("modules", {}))
+    seconds = {path: row.seconds for path, row in roofline.by_module().items()} if roofline else {}
+    nodes, shown = _nodes(report, modules, own, depth, seconds)
     phases = values.by(counted, lambda record: record.phase)
     lines = trace.lines
     return Page(

@@ -67,3 +67,12 @@ def weighed(convention: str, cost: Cost) -> int:
 def whole(value: int) -> int | str:
     """``value`` as JSON that JavaScript reads exactly: a string where its numbers would round."""
     return value if abs(value) <= _LARGEST else str(value)
+
+
+def exactly(value: Any) -> Any:
+    """``value``, JSON-ready data, with `whole` for each integer in it."""
+    if isinstance(value, dict):
+        return {key: exactly(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [exactly(item) for item in value]
+    return whole(value) if type(value) is int else value

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from typing import Any
 
 from flopscan.errors import FlopscanError
 from flopscan.report.numbers import exact, percent, si
 from flopscan.report.page import assets, data, sections
 from flopscan.report.report import Report
+from flopscan.report.roofline import Roofline
+from flopscan.report.roofline_text import duration
 from flopscan.version import VERSION
 
 _NOT_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 _IN_A_SCRIPT = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 
 
-def render(report: Report, *, depth: int | None = None, roofline: Mapping[str, Any] | None = None) -> str:
+def render(report: Report, *, depth: int | None = None, roofline: Roofline | None = None) -> str:
     """The page of ``report`` as HTML: one file that asks for nothing else, without a newline at the end.
 
-    ``depth`` is how deep the tree is open at first (default: what matters), ``roofline`` what `data.make` says.
+    ``depth`` is how deep the tree is open at first (default: what matters), ``roofline`` the report on a device.
     Raises FlopscanError where jinja2 is missing.
     """
     page = data.make(report, depth=depth, roofline=roofline)
@@ -51,7 +52,7 @@ def _environment() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(si=si, exact=exact, seconds=sections.seconds)
+    environment.filters.update(si=si, exact=exact, duration=duration)
     environment.globals.update(percent=percent)
     return environment
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from flopscan.core.amount import Amount
+from flopscan.devices.bound import UNITS
 from flopscan.report.numbers import exact, percent, si
 from flopscan.report.page import families
 from flopscan.report.page.data import Page, importance
 from flopscan.report.page.packing import measures
 from flopscan.report.page.values import Line
-
-_PREFIXES = (("s", 0), ("ms", 3), ("µs", 6), ("ns", 9))
+from flopscan.report.roofline_text import wish
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,16 @@ def some(items: Sequence[str], most: int = 4) -> tuple[Sequence[str], Sequence[s
     return items[:most], items[most:]
 
 
-def seconds(value: float) -> str:
-    """A time in three digits: ``12.3 µs``."""
-    unit, power = next((prefix for prefix in _PREFIXES if value >= 10.0 ** -prefix[1]), _PREFIXES[-1])
-    return f"{float(f'{value * 10.0**power:.3g}'):g} {unit}"
+def again(page: Page) -> str:
+    """The command that gives the page again; empty for a model that no command line can name."""
+    command = page.report.again
+    return command + wish(page.roofline) if command else ""
+
+
+def peaks(page: Page) -> str:
+    """What the device can do in a second."""
+    known = page.roofline.peaks() if page.roofline else {}
+    names = {"memory": "B/s of memory", "special": "functions/s of special functions"}
+    return ", ".join(
+        f"{si(int(rate))}{names.get(unit, f'FLOP/s of {UNITS[unit]}')}" for unit, rate in known.items() if rate
+    )

@@ -75,7 +75,7 @@ const flame = (() => {
 
   /** What a frame is, in one line with all digits. */
   function told({ name, remark, value, amount, least }) {
-    const size = (least ? "≥ " : "") + (amount === null ? seconds(value) : `${exact(amount)} ${unit()}`.trim());
+    const size = (least ? "≥ " : "") + (amount === null ? duration(value) : `${exact(amount)} ${unit()}`.trim());
     const timed = [value, whole.value].map((time) => BigInt(Math.round(time * 1e15)));
     const share = percent(...(amount === null ? timed : [amount, whole.amount]));
     const names = `${name}${remark ? ` (${remark})` : ""}`.replace(/[\u202a-\u202e\u2066-\u2069]/g, "");
@@ -167,7 +167,7 @@ const flame = (() => {
 
   function showMetrics() {
     const name = conventions[view.convention].name;
-    const hidden = new Set([{ flops: "flops", macs: "macs" }[name], page.roofline?.modules ? "" : "time"]);
+    const hidden = new Set([{ flops: "flops", macs: "macs" }[name], page.roofline ? "" : "time"]);
     if (hidden.has(metric)) metric = "value";
     const buttons = metrics
       .filter(([key]) => !hidden.has(key))

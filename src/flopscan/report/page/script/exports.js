@@ -20,12 +20,12 @@ function reportNow() {
   const sums = numbersOf(total);
   const { calls, uncounted, ...totals } = sums;
   return {
-    schema: page.report, target: page.target, inputs: page.inputs, convention: name, value: totals.value, unit,
+    schema: page.report, executed_flops: BigInt(page.executed), target: page.target, inputs: page.inputs, convention: name, value: totals.value, unit,
     ...totals, kinds: Object.fromEntries(Object.entries(page.kinds).map(([kind, n]) => [kind, BigInt(n)])),
     by_module: modules.map(({ path, cls, line }) => ({ name: path, ...(cls && { class: cls }), ...numbersOf(line) })),
     by_operator: rowsOf(operators), by_phase: rowsOf(phases),
-    uncounted: page.uncounted, scan: page.scan, notes: page.notes, versions: page.versions, route: page.route,
-    again: again(),
+    uncounted: page.uncounted.map((row) => ({ ...row, count: BigInt(row.count) })), scan: page.scan, notes: page.notes, versions: page.versions, route: page.route,
+    again: again(), ...(page.roofline && { roofline: page.roofline }),
   };
 }
 

@@ -1,5 +1,7 @@
 // What the page holds, unpacked: conventions, lines of numbers, modules, the folded tree.
 const page = JSON.parse(document.getElementById("data").textContent);
+page.scan = revived(page.scan);
+page.roofline = revived(page.roofline);
 const conventions = page.conventions.map(([name, unit, summary, source, total]) => ({
   name, unit, summary, source, total: BigInt(total),
 }));
@@ -14,6 +16,14 @@ const operators = page.operators.map(([name, line]) => ({ name, line: lines[line
 const phases = page.phases.map(([name, line]) => ({ name, line: lines[line] }));
 const sources = page.lines.map(([name, line]) => ({ name, line: lines[line] }));
 const total = lines[page.total];
+
+/** Data with whole numbers instead of the texts that stand for those beyond what a number holds. */
+function revived(value) {
+  if (typeof value === "string" && /^-?\d{16,}$/.test(value)) return BigInt(value);
+  if (value === null || typeof value !== "object") return value;
+  if (Array.isArray(value)) return value.map(revived);
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, revived(item)]));
+}
 
 // what the reader has chosen
 const view = { convention: page.chosen, digits: false };

@@ -23,13 +23,13 @@ function si(value) {
   }
 }
 
-/** A number with so many decimals; one that is halfway, which only eighths can be, goes to the even digit. */
+/** A number with so many decimals, up to three; one halfway, which only sixteenths can be, goes to the even digit. */
 function fixed(value, decimals) {
-  const eighths = Math.abs(value) * 8;
-  if (!Number.isInteger(eighths)) return value.toFixed(decimals);
+  const parts = Math.abs(value) * 16;
+  if (!Number.isInteger(parts) || parts > 1e12) return value.toFixed(decimals);
   const scale = 10 ** decimals;
-  const [whole, rest] = [Math.floor((eighths * scale) / 8), (eighths * scale) % 8];
-  const up = rest > 4 || (rest === 4 && whole % 2 === 1);
+  const [whole, rest] = [Math.floor((parts * scale) / 16), (parts * scale) % 16];
+  const up = rest > 8 || (rest === 8 && whole % 2 === 1);
   return `${value < 0 ? "-" : ""}${((whole + Number(up)) / scale).toFixed(decimals)}`;
 }
 
@@ -48,8 +48,11 @@ function width(part, whole) {
   return `${Math.max(0, Math.min(10000, parts)) / 100}%`;
 }
 
-/** A time in three digits: 12.3 µs. */
-function seconds(value) {
-  const [unit, power] = [["s", 0], ["ms", 3], ["µs", 6], ["ns", 9]].find(([, p]) => value >= 10 ** -p) ?? ["ns", 9];
-  return `${Number((value * 10 ** power).toPrecision(3))} ${unit}`;
+/** A time in four digits and a unit: 87.24 us. */
+function duration(seconds) {
+  if (!seconds) return "0 us";
+  const scales = [[1, "s"], [1e-3, "ms"], [1e-6, "us"], [1e-9, "ns"]];
+  const [scale, unit] = scales.find(([one]) => seconds >= 0.9995 * one) ?? scales[3];
+  const value = seconds / scale;
+  return `${fixed(value, value >= 1 ? Math.max(0, 4 - String(Math.floor(value)).length) : 3)} ${unit}`;
 }

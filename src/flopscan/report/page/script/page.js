@@ -21,7 +21,7 @@ function refill() {
   at("said-unit").textContent = chosen.unit;
   at("said-summary").textContent = chosen.summary;
   at("said-source").textContent = chosen.source;
-  if (at("again")) at("again").textContent = again();
+  if (at("again")) at("again").textContent = again() + page.wish;
   document.body.dataset.convention = chosen.name;
   for (const row of document.querySelectorAll("tr[data-convention]")) {
     row.classList.toggle("chosen", row.dataset.convention === chosen.name);

@@ -4,18 +4,26 @@ const roofline = (() => {
   const bound = page.roofline;
   if (!place || !bound || typeof d3 === "undefined") return null;
   const [height, left, right, top, bottom] = [340, 64, 16, 12, 44];
-  const points = bound.points.filter(({ intensity, rate }) => intensity > 0 && rate > 0);
+  const points = bound.points
+    .filter(({ flops, intensity, seconds }) => flops > 0 && intensity > 0 && seconds > 0)
+    .map((point) => ({ ...point, rate: Number(point.flops) / point.seconds }));
+  const bandwidth = bound.rates.memory;
+  const ceilings = ["matrix", "vector"] // special functions are no FLOPs: the colour of a point tells of them
+   
+    .filter((unit) => bound.rates[unit])
+    .map((unit) => ({ name: page.units[unit], rate: bound.rates[unit] }));
+  if (!points.length || !bandwidth || !ceilings.length) return null;
 
   function draw() {
     const wide = place.clientWidth;
-    const peak = Math.max(...bound.ceilings.map(({ rate }) => rate));
-    const xs = [...points.map((p) => p.intensity), bound.ridge];
+    const peak = Math.max(...ceilings.map(({ rate }) => rate));
+    const xs = [...points.map((p) => p.intensity), peak / bandwidth];
     const x = d3.scaleLog([Math.min(...xs) / 4, Math.max(...xs) * 8], [left, wide - right]);
-    const lowest = Math.min(...points.map((p) => p.rate), bound.bandwidth * x.domain()[0]);
+    const lowest = Math.min(...points.map((p) => p.rate), bandwidth * x.domain()[0]);
     const y = d3.scaleLog([lowest / 2, peak * 2], [height - bottom, top]);
     const svg = d3.create("svg").attr("width", wide).attr("height", height).attr("role", "img")
       .attr("viewBox", `0 0 ${wide} ${height}`)
-      .attr("aria-label", `Roofline of ${bound.device}: the table below has its points`);
+      .attr("aria-label", `Roofline of ${bound.title}: the table below has its points`);
     drawAxes(svg, x, y, wide);
     drawRoofs(svg, x, y, wide);
     drawPoints(svg, x, y);
@@ -29,18 +37,18 @@ const roofline = (() => {
     svg.append("g").attr("class", "axis").attr("transform", `translate(${left},0)`)
       .call(d3.axisLeft(y).ticks(6, "~s").tickSizeOuter(0));
     svg.append("text").attr("class", "label").attr("x", wide - right).attr("y", height - 8).attr("text-anchor", "end")
-      .text("operations a byte");
-    svg.append("text").attr("class", "label").attr("x", left + 6).attr("y", top + 8).text("operations a second");
+      .text("FLOP/B");
+    svg.append("text").attr("class", "label").attr("x", left + 6).attr("y", top + 8).text("FLOP/s");
   }
 
   /** The slope of the memory, and a line for each ceiling, no further left than where the memory allows it. */
   function drawRoofs(svg, x, y, wide) {
     const [from, to] = x.domain();
-    const ridge = Math.max(...bound.ceilings.map(({ rate }) => rate)) / bound.bandwidth;
-    svg.append("line").attr("class", "roof").attr("x1", x(from)).attr("y1", y(from * bound.bandwidth))
-      .attr("x2", x(Math.min(ridge, to))).attr("y2", y(Math.min(ridge, to) * bound.bandwidth));
-    for (const { name, rate } of bound.ceilings) {
-      const start = Math.max(from, rate / bound.bandwidth);
+    const ridge = Math.max(...ceilings.map(({ rate }) => rate)) / bandwidth;
+    svg.append("line").attr("class", "roof").attr("x1", x(from)).attr("y1", y(from * bandwidth))
+      .attr("x2", x(Math.min(ridge, to))).attr("y2", y(Math.min(ridge, to) * bandwidth));
+    for (const { name, rate } of ceilings) {
+      const start = Math.max(from, rate / bandwidth);
       svg.append("line").attr("class", "roof").attr("x1", x(start)).attr("y1", y(rate)).attr("x2", x(to)).attr("y2", y(rate));
       svg.append("text").attr("class", "label").attr("x", wide - right).attr("y", y(rate) - 5).attr("text-anchor", "end")
         .text(name);
@@ -56,11 +64,11 @@ const roofline = (() => {
       .attr("data-bound", (p) => p.bound_by).attr("transform", (p) => `translate(${x(p.intensity)},${y(p.rate)})`);
     groups.append("circle").attr("r", (p) => radius(p.seconds));
     groups.append("title").text((p) => {
-      const where = `${p.operator}: ${p.intensity.toPrecision(3)} operations a byte`;
-      return `${where}, at least ${seconds(p.seconds)}, bound by ${p.bound_by}`;
+      const where = `${p.name}: ${p.intensity.toPrecision(3)} FLOP/B`;
+      return `${where}, at least ${duration(p.seconds)}, bound by ${page.units[p.bound_by]}`;
     });
     groups.filter((_, i) => i < 4).append("text").attr("class", "label").attr("y", (p) => -radius(p.seconds) - 4)
-      .attr("text-anchor", "middle").text((p) => p.operator.replace(/^\w+::/, ""));
+      .attr("text-anchor", "middle").text((p) => p.name.replace(/^\w+::/, ""));
   }
 
   new ResizeObserver(() => place.clientWidth > 0 && draw()).observe(place);
