@@ -6,6 +6,7 @@ import functools
 import importlib
 import json
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from flopscan import rules
-from flopscan.capture import doctor
+from flopscan.capture import doctor, extensions
 from flopscan.capture.doctor import FINE, NOTE, PROBLEM, Finding
 from flopscan.cli.main import main
 
@@ -61,6 +62,17 @@ def test_a_compiled_function_that_escaped(package: Any) -> None:
     del holder
 
 
+def test_a_class_runs_as_it_is_written_whoever_holds_it(package: Any) -> None:
+    package("mambapy", "")
+    code = "import torch\n\nclass PScan(torch.autograd.Function):\n    pass\n\npscan = PScan.apply\n"
+    sys.modules["mambapy.pscan"] = module = types.ModuleType("mambapy.pscan")
+    try:
+        exec(code, vars(module))
+        assert not [f for f in doctor.examine(rules.seams()) if f.kind == PROBLEM and "PScan" in f.subject]
+    finally:
+        del sys.modules["mambapy.pscan"]
+
+
 def test_another_signature(package: Any) -> None:
     package("causal_conv1d", "def causal_conv1d_fn(signal, taps):\n    return signal\n")
     (finding,) = found("causal_conv1d.causal_conv1d_fn")
@@ -81,6 +93,24 @@ def test_a_broken_package(package: Any) -> None:
     (finding,) = found("causal_conv1d")
     assert finding.kind == PROBLEM
     assert "No module named 'no_such_thing'" in finding.found
+
+
+def test_a_package_that_raises_as_it_is_imported(package: Any) -> None:
+    package("causal_conv1d", "raise OSError('CUDA_HOME is not set')\n")
+    (finding,) = found("causal_conv1d")
+    assert finding.kind == PROBLEM
+    assert finding.found == "installed, but it cannot be imported: OSError: CUDA_HOME is not set"
+    assert "remove the package" in finding.advice
+
+
+def test_a_kernel_without_a_seam_that_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    module: Any = importlib.import_module("_statistics")
+    held = (module._normal_dist_inv_cdf,)
+    monkeypatch.setattr(extensions, "_takes_tensors", lambda value: value is held[0])
+    monkeypatch.setattr(extensions, "_with_tensors", {module})
+    (finding,) = found("_statistics:_normal_dist_inv_cdf")
+    assert (finding.kind, finding.found) == (PROBLEM, "a tuple holds the compiled function itself")
+    assert found("_statistics")[0].kind == NOTE
 
 
 def test_the_command(capsys: pytest.CaptureFixture[str], package: Any) -> None:

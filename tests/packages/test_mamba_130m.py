@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 import flopscan
 from flopscan import conventions
+from flopscan.analysis import price_call
 from flopscan.compat.fvcore import supported_ops
+from flopscan.core.trace import Call, TensorSpec
 from flopscan.report.report import Report
 
 pytestmark = pytest.mark.packages
@@ -106,3 +108,22 @@ def test_the_graph_of_torch_jit_agrees(reports: tuple[Report, Report], fast: nn.
     assert by_operator["PythonOp.SelectiveScanFn"] == {row.convention: row.value for row in scan.rows}[name]
     if name == "vmamba":  # fvcore counts all else by itself, as this convention does
         assert analysis.total() == reports[0].under(name) == 274_018_074_624
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_training_differs_by_what_the_fused_block_computes_again(slow: nn.Module, fast: nn.Module, name: str) -> None:
+    """mamba_ssm's block makes its convolution and its step sizes twice (``checkpoint_lvl`` 1)."""
+    loop, block = (flopscan.count(m, TOKENS, backward=True, training=True, strict=True) for m in (slow, fast))
+    assert "flopscan::mamba_inner" in {call.op for call in block.ledger.trace.calls}
+    convention = conventions.get(name)
+    assert loop.using(name).by_phase()["forward"].value == block.using(name).by_phase()["forward"].value
+    x, weight = TensorSpec((1, 1536, 2048)), TensorSpec((1536, 4))
+    convolution = {"x": x, "weight": weight, "bias": TensorSpec((1536,)), "activation": "silu"}
+    steps = {"self": TensorSpec((1536, 48)), "mat2": TensorSpec((48, 2048))}
+    again = [Call("flopscan::causal_conv1d", convolution, (x,)), Call("aten::mm", steps, (TensorSpec((1536, 2048)),))]
+    if convention.phases:  # it looks at no gradient
+        again = []
+    more = sum(convention.of(call, price_call(call).ideal) for call in again)
+    # the two gradients of the convolution's output are an addition in the loop, and there the start of a product
+    less = 1536 * 2048 if name == "flops" else 0
+    assert int(block.under(name)) - int(loop.under(name)) == LAYERS * (more - less)

@@ -94,11 +94,12 @@ def _module(name: str, attributes: dict[str, Forms], seams: Sequence[Seam]) -> I
         with warnings.catch_warnings(), installed(seams):
             warnings.simplefilter("ignore")
             module = importlib.import_module(name)
-    except ImportError as error:
+    except Exception as error:  # the code of a package may do anything: compile a kernel, ask for a device
         if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith(name.partition(".")[0]):
             return  # this version of the package does not have the module
         yield Finding(
-            PROBLEM, name, f"installed, but it cannot be imported: {' '.join(str(error).split())}",
+            PROBLEM, name,
+            f"installed, but it cannot be imported: {type(error).__name__}: {' '.join(str(error).split())}",
             "mend or remove the package: where it is not installed, a stand-in serves it",
         )  # fmt: skip
         return
@@ -142,9 +143,14 @@ def _escaped(seams: Sequence[Seam]) -> Iterator[Finding]:
     functions = []
     for seam in seams:
         function = getattr(sys.modules.get(seam.module), seam.attribute, None)
-        if not (function is None or isinstance(function, FunctionType) or hasattr(function, MARK)):
+        if not (function is None or isinstance(function, (FunctionType, type)) or hasattr(function, MARK)):
             functions.append(function)
             paths[id(function)] = seam.path
+    for module, names in extensions.taking_tensors():
+        for name in names:
+            if id(vars(module)[name]) not in paths:
+                functions.append(vars(module)[name])
+                paths[id(vars(module)[name])] = f"{module.__name__}:{name}"
     for function, holder in holders.escaping(functions) if functions else ():
         path = paths[id(function)]
         yield Finding(
