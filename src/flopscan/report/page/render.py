@@ -6,7 +6,6 @@ import json
 import re
 from typing import Any
 
-from flopscan import __version__
 from flopscan.errors import FlopscanError
 from flopscan.report.numbers import exact, percent, si
 from flopscan.report.page import assets, data, sections
@@ -34,7 +33,6 @@ def render(report: Report, *, depth: int | None = None, roofline: Roofline | Non
             data=_json(page.to_dict()),
             assets=assets,
             sections=sections,
-            version=__version__,
         )
     )
     return _NOT_TEXT.sub("\ufffd", text).rstrip("\n")
