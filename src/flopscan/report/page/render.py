@@ -12,7 +12,6 @@ from flopscan.report.page import assets, data, sections
 from flopscan.report.report import Report
 from flopscan.report.roofline import Roofline
 from flopscan.report.roofline_text import duration
-from flopscan.version import VERSION
 
 _NOT_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 _IN_A_SCRIPT = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
@@ -34,7 +33,6 @@ def render(report: Report, *, depth: int | None = None, roofline: Roofline | Non
             data=_json(page.to_dict()),
             assets=assets,
             sections=sections,
-            version=VERSION,
         )
     )
     return _NOT_TEXT.sub("\ufffd", text).rstrip("\n")
