@@ -42,8 +42,9 @@ class Convention:
     no handle counts zero: that is what the peer does, and `uncounted` still lists what our rules do not know.
     ``phases`` are those that it sees at all; empty means every one. ``scan`` is its formula of a selective scan, in
     axis letters, ``ssd`` of Mamba-2's: a report with a scan in it shows the conventions that have one side by side.
-    ``bugs`` are the known mistakes among the handles, ``mended`` the keys of those that ``original`` has and this one
-    has not, and ``version`` is the version of the peer that the handles are those of.
+    ``beyond`` says what the peer counts, or leaves out, that a trace cannot tell: a reason for what is left between its
+    number and this one. ``bugs`` are the known mistakes among the handles, ``mended`` the keys of those that
+    ``original`` has and this one has not, and ``version`` is the version of the peer that the handles are those of.
 
     Where names are not enough (every leaf module, any class of a package), ``fallback`` gives the handle of a function
     or module that has none, or None. A formula of a whole model, in parameters and tokens, is ``whole``: what each
@@ -69,6 +70,7 @@ class Convention:
     whole: Callable[[Ledger], Sequence[int]] | None = None
     settle: Mapping[str, Settle] = field(default_factory=dict)
     written_out: Mapping[str, WrittenOut] = field(default_factory=dict)
+    beyond: str = ""
     mended: tuple[str, ...] = ()
     original: Convention | None = None
 
