@@ -8,7 +8,11 @@ ZOO := .venv-zoo
 # the Python of packages for CUDA, as it is: nothing is compiled
 AS_PYTHON := MAMBA_FORCE_BUILD=TRUE MAMBA_SKIP_CUDA_BUILD=TRUE CAUSAL_CONV1D_FORCE_BUILD=TRUE CAUSAL_CONV1D_SKIP_CUDA_BUILD=TRUE
 
-.PHONY: demo test lint test-peers test-packages test-papers test-zoo test-sarif test-browser coverage bench docs vendor clean
+# models of these, which are skipped where it is not
+WITH_VISION := tests/golden tests/report tests/conventions/test_operator_level_peers.py \
+  tests/conventions/test_against_onnx_tool.py -k "resnet50 or vit_b or swin_t or convnext_t or mambavision or page"
+
+.PHONY: demo test lint test-peers test-pairs test-packages test-papers test-zoo test-sarif test-browser coverage bench docs vendor clean
 
 demo: $(VENV)/.installed
 	$(BIN)/flopscan count vmamba_tiny
@@ -22,10 +26,16 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# thop is a package of the same name as ultralytics-thop, and flopth asks for torchvision: both stand apart
+# thop is a package of the same name as ultralytics-thop, and flopth asks for torchvision: both stand apart; so do the
+# models that need torchvision, whose compiled operators are those of another torch
 test-peers: $(VENV)/.peers
 	$(BIN)/python -m pytest -n 2 -m "peers and not slow"
+	PYTHONPATH=$(VENV)/vision $(BIN)/python -m pytest -n 2 -m "peers and not slow" $(WITH_VISION)
 	PYTHONPATH=$(VENV)/tools $(BIN)/python -m pytest -m peers tests/conventions/test_against_module_level_peers.py -k "thop or flopth"
+
+# every pair of conventions on twelve models
+test-pairs: $(VENV)/.peers
+	PYTHONPATH=$(VENV)/vision $(BIN)/python -m pytest -n 2 -m "slow and peers" tests/report
 
 # unmodified code of mamba_ssm, causal_conv1d and mambapy, on a machine without a GPU
 test-packages: $(VENV)/.packages
@@ -53,8 +63,12 @@ coverage: $(VENV)/.dev
 bench: $(VENV)/.peers
 	$(BIN)/python benchmarks/run.py
 
-docs: $(VENV)/.installed
+# what is made from the files here and from what the counters said; they are asked anew by benchmarks/answers.py
+docs: $(VENV)/.peers
 	$(BIN)/python docs/peers.py
+	PYTHONPATH=$(VENV)/vision $(BIN)/python docs/models.py
+	$(BIN)/python docs/conformance.py
+	PYTHONPATH=$(VENV)/tools:$(VENV)/vision $(BIN)/python docs/conformance.py thop,flopth
 
 # the libraries that the HTML report carries, at the versions of their manifest; needs npm
 vendor:
@@ -72,6 +86,7 @@ $(VENV)/.dev: $(VENV)/.installed
 $(VENV)/.peers: $(VENV)/.dev
 	$(PIP) -e .[dev,peers]
 	$(PIP) --no-deps --target $(VENV)/tools thop flopth
+	$(PIP) --no-deps --target $(VENV)/vision timm torchvision mambavision
 	touch $@
 
 $(VENV)/.papers: $(VENV)/.dev

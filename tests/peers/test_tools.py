@@ -221,6 +221,13 @@ def test_a_residual_of_another_version_says_so(folder: Path) -> None:
     assert (found.residual, found.reason) == (100 - 2 * 3 * 4, "the convention is of version 0.1.1")
 
 
+def test_a_residual_says_what_is_known_of_the_counter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tools, "version", lambda tool: "0.1.0")
+    subject = beside.subject("fakes.py:Net", ("2x3",), ())
+    (found,) = subject.ask(fake("more", conventions=("torchprofile",)))
+    assert found.residual and found.reason.startswith("known of it: it counts products of sizes, which torch.jit")
+
+
 def test_a_tool_that_raises_says_why_in_one_short_line(folder: Path) -> None:
     found = answer("raises")
     assert (found.theirs, found.residual, found.status) == (None, None, "fails")

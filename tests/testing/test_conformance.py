@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
+import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -73,3 +76,41 @@ def test_inputs_are_what_the_case_says() -> None:
     case: Case = next(c for c in cases() if c.words)
     (words,) = case.inputs()
     assert words.dtype == torch.int64 and int(words.max()) < case.words
+
+
+def page() -> Any:
+    """The module that writes docs/conformance.md."""
+    place = Path(__file__).parents[2] / "docs" / "conformance.py"
+    spec = importlib.util.spec_from_file_location("conformance_page", place)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_has_every_case_of_every_counter() -> None:
+    from flopscan.peers import tools
+
+    module = page()
+    columns = module.kept()
+    assert {title.split()[0] for title in columns} == {"flopscan", *(tool.name for tool in tools.TOOLS)}
+    assert all(list(cells) == [case.name for case in cases()] for cells in columns.values())
+    assert set(columns[f"flopscan {flopscan.__version__}"].values()) == {"="}
+    text = module.PAGE.read_text()
+    assert text == module.page(columns, text)
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("name", ["torch", "fvcore", "ultralytics-thop", "torchinfo"])
+def test_the_page_says_what_the_counter_says(name: str) -> None:
+    from flopscan.peers import tools
+
+    module, (tool,) = page(), tools.find(name)
+    if tools.version(tool) is None:
+        pytest.skip(f"{name} is not installed")
+    cells = module.kept()[module.title(tool)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert {case.name: module.ask(tool, case) for case in cases() if case.group == "layers"} == {
+            case.name: cells[case.name] for case in cases() if case.group == "layers"
+        }

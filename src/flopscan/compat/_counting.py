@@ -8,12 +8,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from flopscan import conventions, rules
+from flopscan import rules
 from flopscan.analysis import price
 from flopscan.capture import running, shape_only
 from flopscan.capture.build import unwrapped
 from flopscan.capture.ends import leaves
-from flopscan.core.convention import Convention
 from flopscan.core.ledger import Ledger
 from flopscan.errors import DataDependentError, FlopscanError
 
@@ -52,12 +51,6 @@ def _operand(value: Any) -> Any:
 def _has_values(model: Any, given: Any) -> bool:
     held = [*model.parameters(), *model.buffers()] if isinstance(model, nn.Module) else []
     return not any(isinstance(t, Tensor) and t.is_meta for t in (*held, *leaves(given)))
-
-
-def own_counts(ledger: Ledger, convention: str | Convention) -> list[int]:
-    """What each record adds under ``convention``."""
-    chosen = conventions.get(convention) if isinstance(convention, str) else convention
-    return chosen.counts(ledger)
 
 
 def canonical(ledger: Ledger) -> list[str]:

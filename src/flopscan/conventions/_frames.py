@@ -9,11 +9,6 @@ from flopscan.core.trace import Call, Trace
 Hides = Callable[[Call, Call], bool]
 
 
-def is_written(call: Call) -> bool:
-    """Whether it is a call of a function as the user wrote it."""
-    return call.op.startswith("torch::")
-
-
 HELD = "a function that a module keeps is not patched"
 
 

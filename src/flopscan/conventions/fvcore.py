@@ -121,6 +121,7 @@ CONVENTION = Convention(
     handles=HANDLES,
     written_out=WRITTEN_OUT,
     phases=("forward",),
+    beyond="torch.jit drops what has no use before it counts (fvcore/nn/jit_analysis.py, _get_scoped_trace_graph)",
     bugs=(
         Bug(
             key="attention",

@@ -186,6 +186,7 @@ CONVENTION = Convention(
     handles=HANDLES,
     fallback=_written,
     phases=("forward",),
+    beyond="it counts sums, products and comparisons of sizes, which fx traces (torch_flops/flops_ops.py)",
     bugs=(
         Bug("sum", "sums over kept axes", "torch_flops 0.4.1, MethodFLOPs_sum", {"aten::sum": _sum_right}),
         Bug(

@@ -137,6 +137,8 @@ CONVENTION = Convention(
     handles=HANDLES,
     written_out=WRITTEN_OUT,
     phases=("forward",),
+    beyond="it counts products of sizes, which torch.jit traces as tensors, and nothing whose result is not used"
+    " (torchprofile/handlers.py, _mul; trace.py)",
     bugs=(
         Bug(
             key="transposed",

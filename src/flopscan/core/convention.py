@@ -44,8 +44,9 @@ class Convention:
     ``phases`` are those that it sees at all; empty means every one. ``scan`` is its formula of a selective scan, in
     axis letters, ``ssd`` of Mamba-2's: a report with a scan in it shows the conventions that have one side by side;
     ``used_by`` names the models and projects whose published numbers are counted so.
-    ``bugs`` are the known mistakes among the handles, ``mended`` the keys of those that ``original`` has and this one
-    has not, and ``version`` is the version of the peer that the handles are those of.
+    ``beyond`` says what the peer counts, or leaves out, that a trace cannot tell: a reason for what is left between its
+    number and this one. ``bugs`` are the known mistakes among the handles, ``mended`` the keys of those that
+    ``original`` has and this one has not, and ``version`` is the version of the peer that the handles are those of.
 
     Where names are not enough (every leaf module, any class of a package), ``fallback`` gives the handle of a function
     or module that has none, or None. A formula of a whole model, in parameters and tokens, is ``whole``: what each
@@ -72,6 +73,7 @@ class Convention:
     whole: Callable[[Ledger], Sequence[int]] | None = None
     settle: Mapping[str, Settle] = field(default_factory=dict)
     written_out: Mapping[str, WrittenOut] = field(default_factory=dict)
+    beyond: str = ""
     mended: tuple[str, ...] = ()
     original: Convention | None = None
 

@@ -63,6 +63,8 @@ class Subject:
         differ = theirs is not None and ours is not None and theirs != ours
         if differ and chosen.version and not tools.same_version(version, chosen.version):
             reason = f"the convention is of version {chosen.version}"
+        elif differ and chosen.beyond:
+            reason = f"known of it: {chosen.beyond}"
         return Answer(tool.name, version, chosen.name, chosen.unit, theirs, ours, status, reason)
 
 

@@ -40,7 +40,8 @@ def _sources(found: Explanation, width: int) -> list[Line]:
     sources = {step.reason.partition(": ")[2]: step.source for step in found.steps if step.source}
     if not sources:
         return []
-    names = dict.fromkeys(one.name.partition("~")[0] for one in (found.first, found.second) if one.bugs)
+    told = {one.name.partition("~")[0]: {bug.name for bug in one.bugs} for one in (found.first, found.second)}
+    names = [name for name, bugs in told.items() if bugs & sources.keys()]
     commands = " and ".join(f"flopscan{KEEP}conventions{KEEP}{name}" for name in names)
     lines = [[("", "")], *wrap(f"where the mistakes stand; all of them: {commands}", width)]
     for name, source in sources.items():

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from flopscan.cli import capturing, completing, presenting, settings
+from flopscan.core.ledger import Ledger
 from flopscan.errors import UsageError
 
 _EXAMPLES = """
@@ -15,6 +16,7 @@ _EXAMPLES = """
 Examples:
   flopscan explain vmamba_tiny --between vmamba,dispatcher
   flopscan explain hf:gpt2 --between fvcore,flops --format json
+  flopscan explain llama.trace.json --between torch,6nd
   flopscan explain timm:resnet50 --between ptflops,ptflops~all   # its known mistakes alone
 
 \b
@@ -24,7 +26,8 @@ The steps sum exactly: the first total, plus every step, is the second total.
 
 @click.command(
     "explain", short_help="Say in named steps why two conventions differ.", epilog=_EXAMPLES + settings.EXITS,
-    help=f"Count a model once, and lead from one convention's total to another's in named steps.\n"
+    help="Count a model once, or take a saved trace or ledger (.json or .json.gz), and lead from one convention's"
+    " total to another's in named steps.\n"
     f"{capturing.TARGET_HELP}",
 )  # fmt: skip
 @capturing.options
@@ -45,7 +48,7 @@ def command(
 ) -> None:  # fmt: skip
     """Capture, price, explain."""
     from flopscan import analysis, conventions
-    from flopscan.report import explain_text
+    from flopscan.report import explain_text, saved
     from flopscan.report.explain import explain
 
     names = [name.strip() for name in between.split(",")]
@@ -53,7 +56,12 @@ def command(
         raise UsageError(f"--between takes two conventions, as in --between fvcore,flops; got {between!r}")
     for name in names:
         conventions.get(name)
-    found = explain(analysis.price(capturing.capture(target, inputs, arguments, backward, train, run, False)), *names)
+    ledger = saved.load(target) if target.endswith(saved.SUFFIXES) else None
+    if ledger is None:
+        ledger = analysis.price(capturing.capture(target, inputs, arguments, backward, train, run, False))
+    if not isinstance(ledger, Ledger):
+        raise UsageError(f"{target} is a report, which has sums alone; expected a saved trace or ledger")
+    found = explain(ledger, *names)
     if form == "json":
         presenting.show(json.dumps(found.to_dict(), indent=1, ensure_ascii=False))
     else:

@@ -15,11 +15,15 @@ GROUP = "functions"
 
 
 class Apply(nn.Module):
-    """A function of tensors as a module; ``count`` operands, by name, since a tracer sees no starred ones."""
+    """A function of tensors as a module; ``count`` operands, by name, since a tracer sees no starred ones.
+
+    Its parameter computes nothing: some counters ask a model's first one for a device.
+    """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__()
         self.function = function
+        self.unused = nn.Parameter(torch.zeros(1))
 
     def forward(self, a: Tensor) -> Any:
         """What the function gives."""
