@@ -128,4 +128,4 @@ def test_pytest_finds_the_plugin_and_it_loads_nothing_heavy() -> None:
         [sys.executable, "-c", code], env={"PYTHONPATH": str(PYPROJECT.parent / "src")}, capture_output=True, text=True,
         check=True,
     )  # fmt: skip
-    assert out.stdout.split() == ["flopscan", "flopscan.budget", PLUGIN]
+    assert out.stdout.split() == ["flopscan", "flopscan.budget", PLUGIN, "flopscan.version"]

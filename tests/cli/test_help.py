@@ -64,7 +64,7 @@ def test_examples_are_commands_with_options_that_there_are(
     for example in examples:
         command: click.Command = commands
         context = click.Context(commands, info_name="flopscan")
-        rest = shlex.split(example)
+        rest = shlex.split(example, comments=True)
         while isinstance(command, click.Group):
             found = command.get_command(context, rest.pop(0))
             assert found is not None, example

@@ -34,7 +34,7 @@ def remark(node: Node) -> str:
     """The class, or both; how many."""
     before, after = node.change.classes
     cls = before or after if node.change.how != "changed" or before == after else f"{before} -> {after}"
-    return f"{node.times} x {cls}" if node.times > 1 else cls
+    return f"{node.times}x {cls}" if node.times > 1 else cls
 
 
 def deepest(nodes: Sequence[tuple[int, Node]]) -> int:

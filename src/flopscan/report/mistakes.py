@@ -7,6 +7,7 @@ from typing import Any
 
 from flopscan.core.convention import Bug, Convention
 from flopscan.core.ledger import Ledger
+from flopscan.errors import SchemaError
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +23,17 @@ class Mistake:
 
 
 def mistakes(ledger: Ledger, convention: Convention) -> tuple[Mistake, ...]:
-    """Each known mistake that changes the total, largest first: mended one after the other, so that they sum."""
+    """Each known mistake that changes the total, largest first: mended one after the other, so that they sum.
+
+    One that cannot be mended on these operands is left out.
+    """
     found, mended, before = [], convention, int(convention.total(ledger)) if convention.bugs else 0
     for bug in convention.bugs:
-        mended = mended.without(bug.key)
-        after = int(mended.total(ledger))
+        try:
+            right = mended.without(bug.key)
+            after = int(right.total(ledger))
+        except SchemaError:
+            continue
         found.append(Mistake(bug, before - after))
-        before = after
+        mended, before = right, after
     return tuple(sorted((m for m in found if m.amount), key=lambda m: -abs(m.amount)))

@@ -18,8 +18,8 @@ Examples:
   flopscan check --github --sarif flopscan.sarif
 
 \b
-Exit codes: 0 within budget (what shrank is a note), 1 a target grew, is over a limit, has operators
-that are newly not counted or could not be counted, 2 wrong usage.
+Exit codes: 0 fine, 1 a target grew, is over a limit or could not be counted whole, 2 wrong usage.
+What shrank is a note.
 """
 
 
@@ -32,7 +32,7 @@ that are newly not counted or could not be counted, 2 wrong usage.
 @presenting.form("text", "json")
 @presenting.width
 @presenting.color
-@settings.debug
+@settings.shared
 def command(
     names: tuple[str, ...],
     path: str,

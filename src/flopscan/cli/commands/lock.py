@@ -21,15 +21,15 @@ Examples:
   flopscan lock vmamba_tiny timm:resnet50
   flopscan lock models.py:Net --input 1x3x224x224 -c flops -c macs --depth 2
   flopscan lock models.py:Net --input 1x3x512x512 --name large --tolerance 1%
-  flopscan lock --update                 what is locked, as it costs now
+  flopscan lock --update                 # what is locked, as it costs now
   flopscan lock --update vmamba_tiny
-  flopscan lock --tolerance 0.5%         of all that have none of their own
+  flopscan lock --tolerance 0.5%         # of all that have none of their own
   flopscan lock --remove large
 """
 
 
 @click.command(
-    "lock", short_help="Write down what models cost, for flopscan check.", epilog=_EXAMPLES,
+    "lock", short_help="Write down what models cost, for flopscan check.", epilog=_EXAMPLES + settings.EXITS,
     help="Count targets and write what they cost to flops.lock: totals, every module, every operator. With --update or"
     f" --remove, the arguments are names in the lock.\n{capturing.TARGET_HELP}",
 )  # fmt: skip
@@ -49,7 +49,7 @@ Examples:
 @click.option("--update", is_flag=True, help="Lock again what is locked (all, or the names given), on its inputs.")
 @click.option("--remove", is_flag=True, help="Take the names given out of the lock.")
 @locking.path
-@settings.debug
+@settings.shared
 def command(
     targets: tuple[str, ...],
     path: str,
