@@ -37,8 +37,10 @@ one that takes 2k - 1 for a sum of k products by a little less. Any counter can 
 ```python
 from flopscan.testing.conformance import check
 
+
 def mine(model, inputs):  # a torch.nn.Module in eval mode, and a tuple of tensors
     return my_counter(model, *inputs).macs
+
 
 for result in check(mine, unit="MAC"):  # or "FLOP", where a multiply-add is two
     print(result)  # conv2d, 4 groups: +300.0%; expected 57,600 (10x10 outputs, ...), got 230,400
