@@ -22,7 +22,8 @@ HEAD = """# The selective scan on a GPU
 Microseconds of one call between CUDA events, each after a write of 512 MB that empties the L2 cache: 20th, 50th, 80th
 percentile of 100. "public" is the time of mamba_ssm 2.3.2's CUDA kernel on an H100 with CUDA 13.0 and torch 2.11
 (Triton's do_bench, median), taken on another day: it was not built in this run. A copy moved {copy:.2f} TB/s.
-"cuda" is the default form of that run (of vmamba-t-3 backward it is rows=16 since), "best" the fastest of the forms that were tried, "triton" the portable form.
+"cuda" is the default form of that run (of vmamba-t-3 backward it is rows=16 since), "best" the fastest of the forms
+that were tried, "triton" the portable form.
 
 | row | b d l n g | dtype, z | direction | cuda 20/50/80 % | public | times public | best | triton |
 |---|---|---|---|---|---:|---:|---|---:|
