@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import whole_models
+from flopscan import conventions
 from flopscan.core.document import write_text
 from flopscan.peers import asking, tools
 
@@ -36,7 +37,7 @@ def ask(model: str, tool: tools.Tool, seconds: float) -> dict[str, Any]:
     version = tools.version(tool) or ""
     target = f"{Path(__file__).with_name('whole_models.py')}:{model}"
     reply = asking.ask(tool, target, (whole_models.INPUTS[model],), (), seconds)
-    names = [tools.convention_for(name, version) for name in tool.conventions]
+    names = [conventions.of_version(name, version) for name in tool.conventions]
     if reply.numbers:
         return {"version": version, "numbers": dict(zip(names, reply.numbers, strict=True))}
     return {"version": version, "conventions": names, "status": reply.status, "reason": reply.reason}

@@ -11,8 +11,8 @@ from flopscan.core.convention import Convention
 
 PEERS = {  # heading: the conventions below it
     "Counters of operators and functions": (
-        "torch", "torch-2.13", "fvcore", "torchprofile", "torch-flops", "ptflops-aten", "torchvision", "xla",
-        "onnx-tool",
+        "torch", "torch-2.14", "torch-2.13", "fvcore", "torchprofile", "torch-flops", "ptflops-aten", "torchvision",
+        "xla", "onnx-tool",
     ),
     "Counters of modules": (
         "ptflops", "thop", "ultralytics-thop", "calflops", "calflops-macs", "deepspeed", "deepspeed-macs", "torchinfo",

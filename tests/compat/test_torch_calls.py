@@ -108,8 +108,8 @@ def test_a_formula_of_the_kernel_of_attention() -> None:
     kernel = aten._scaled_dot_product_flash_attention_for_cpu
     with FlopCounterMode(display=False, custom_mapping={kernel: attention}) as counter:
         F.scaled_dot_product_attention(*torch.rand(3, 1, 2, 4, 8))
-        F.scaled_dot_product_attention(*torch.rand(3, 2, 4, 8))  # three axes: no kernel
-    assert counter.flop_counts["Global"] == {kernel: 5, aten.bmm: 2 * 2 * 2 * 4 * 4 * 8}
+        F.scaled_dot_product_attention(*torch.rand(3, 2, 1, 2, 4, 8))  # five axes: no kernel
+    assert counter.flop_counts["Global"] == {kernel: 5, aten.bmm: 2 * 2 * 2 * 2 * 4 * 4 * 8}
 
 
 def test_kernels_that_torch_does_not_see() -> None:

@@ -35,7 +35,10 @@ def counter(convention: str) -> FlopCounterMode:
     return mode
 
 
-CONVENTIONS = ["torch"] if IS_LATER else ["torch", "torch-2.13"]
+VERSION = tuple(map(int, torch.__version__.split(".")[:2]))
+CONVENTIONS = ["torch"] if IS_LATER else ["torch", "torch-2.14" if VERSION >= (2, 14) else "torch-2.13"]
+if VERSION < (2, 14):
+    DECLARED["attention, three axes"] = "fused from 2.14 on, five products backward; plain products before"
 
 
 def forward(model: Callable[..., Any], operands: tuple[Any, ...], convention: str) -> int:

@@ -51,14 +51,17 @@ def _attention(shape: tuple[int, ...], **options: Any) -> flopscan.Report:
 
 
 def test_attentions_gradient_is_five_products_of_a_fused_kernel_and_four_without() -> None:
-    fused, plain = _attention(Q), _attention(Q[1:])
-    assert fused.under("torch") == ATTENTION + ATTENTION // 2 * 5
-    assert plain.under("torch") == plain.under("torch-2.13") == ATTENTION * 3
+    fused, of_three, of_two = _attention(Q), _attention(Q[1:]), _attention(Q[2:])
+    assert fused.under("torch") == of_three.under("torch") == ATTENTION + ATTENTION // 2 * 5
+    assert of_two.under("torch") == of_two.under("torch-2.14") == of_two.under("torch-2.13") == ATTENTION // Q[1] * 3
+    assert of_three.under("torch-2.13") == ATTENTION * 3, "of three axes the kernel takes none before 2.14"
 
 
 def test_before_2_15_a_cpu_counts_attention_where_no_fused_kernel_runs() -> None:
-    assert _attention(Q).under("torch-2.13") == 0
-    assert _attention(Q, dropout_p=0.1).under("torch-2.13") == ATTENTION * 3
+    assert _attention(Q).under("torch-2.13") == _attention(Q).under("torch-2.14") == 0
+    assert _attention(Q[1:]).under("torch-2.14") == 0
+    for version in ("torch-2.13", "torch-2.14"):
+        assert _attention(Q, dropout_p=0.1).under(version) == ATTENTION * 3
 
 
 def _depthwise() -> flopscan.Report:

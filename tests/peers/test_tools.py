@@ -67,7 +67,8 @@ def test_another_name_is_refused(names: str, text: str) -> None:
     ("name", "installed", "convention"),
     [
         ("torch", "2.13.0+cpu", "torch-2.13"),
-        ("torch", "2.14.1", "torch-2.13"),
+        ("torch", "2.14.1", "torch-2.14"),
+        ("torch", "2.13.0", "torch-2.13"),
         ("torch", "2.15.0", "torch"),
         ("torch", "3.0", "torch"),
         ("torch", "2.6.0", "torch-2.13"),
@@ -77,7 +78,7 @@ def test_another_name_is_refused(names: str, text: str) -> None:
     ],
 )
 def test_the_convention_is_that_of_the_version(name: str, installed: str, convention: str) -> None:
-    assert tools.convention_for(name, installed) == convention
+    assert conventions.of_version(name, installed) == convention
 
 
 def test_how_inputs_are_handed_over() -> None:

@@ -27,6 +27,8 @@ from flopscan.capture.running import Counting
 from flopscan.compat._ancestors import Modules
 from flopscan.compat._dispatched import Operands, as_operand, dispatched
 from flopscan.compat._torch_formulas import CPU_ATTENTION, Installed, install
+from flopscan.conventions import dispatcher
+from flopscan.conventions.torch import KERNELS
 from flopscan.core.convention import Convention, Handle
 from flopscan.core.ledger import Ledger
 from flopscan.core.trace import Call
@@ -132,13 +134,14 @@ class FlopCounterMode:
         return found
 
     def _convention(self) -> Convention:
-        """torch's counter as it is in the torch that is installed, with the user's formulas."""
+        """torch's counter as it is in the torch that is installed, with kernels and the user's formulas."""
         later = (
             self._device != "cpu"
             or torch.ops.aten._scaled_dot_product_flash_attention_for_cpu in flop_counter.flop_registry
         )
-        convention = conventions.get("torch" if later else "torch-2.13")
-        own = {op: _asked(formula, dispatched) for op, formula in self._custom.items()}
+        convention = conventions.get("torch" if later else _before_2_15())
+        own = {op: dispatcher.CONVENTION.handles[op] for op in KERNELS}  # a package's too, which torch does not see
+        own |= {op: _asked(formula, dispatched) for op, formula in self._custom.items()}
         for packet, formula in flop_counter.flop_registry.items():  # what the user registered with torch
             op = getattr(packet, "_qualified_op_name", "")
             if op and op not in convention.handles and op not in own:
@@ -162,7 +165,13 @@ class FlopCounterMode:
 
 def _is_fused(call: Call) -> bool:
     """Whether one kernel computes it: where the convention of a CPU before 2.15 counts nothing."""
-    return not conventions.get("torch-2.13").handles[_ATTENTION](call)
+    return not conventions.get(_before_2_15()).handles[_ATTENTION](call)
+
+
+def _before_2_15() -> str:
+    """The convention of the torch that is installed, without a formula for a CPU's attention."""
+    found = conventions.of_version("torch", torch.__version__)
+    return "torch-2.14" if found == "torch" else found
 
 
 def _name(op: Any) -> str:

@@ -55,6 +55,24 @@ def _mended(convention: Convention, mistakes: list[str]) -> Convention:
     return convention.without(*(keys if "all" in mistakes else dict.fromkeys(mistakes)))
 
 
+def of_version(name: str, installed: str) -> str:
+    """The name of the convention that reproduces version ``installed`` of the counter ``name``.
+
+    Older behaviour of a counter has the convention ``name-VERSION``: of all, the newest that is not newer than what is
+    installed; where every one is newer, the oldest.
+    """
+    pattern = re.compile(rf"{re.escape(name)}(-\d[\d.]*)?")
+    versions = {known: digits(get(known).version) for known in names() if pattern.fullmatch(known)}
+    ordered = sorted(versions, key=versions.__getitem__)
+    fitting = [known for known in ordered if versions[known] <= digits(installed)]
+    return fitting[-1] if fitting else (ordered or [name])[0]
+
+
+def digits(version: str) -> tuple[int, ...]:
+    """The release of a version, to be compared: (2, 13, 0) of ``2.13.0+cpu``."""
+    return tuple(map(int, re.findall(r"\d+", version)[:3]))
+
+
 def _near(name: str, known: Sequence[str]) -> str:
     return " or ".join(difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known)
 

@@ -1,10 +1,10 @@
 """torch's FlopCounterMode, 2.15: 2 per multiply-add of products, convolutions and attention; all else is zero.
 
 Facts of each formula from torch/utils/flop_counter.py (BSD-3). Attention is counted by its fused kernel, five products
-backward, where its operands have four axes, and as plain products otherwise; masks are not looked at. An LSTM runs as
-one kernel of oneDNN or cuDNN that has no formula. A kernel of a package has none; where a model of transformers writes
-one out in plain torch, its products count (`dispatcher`). Of a conditional, only the larger branch is in a ledger;
-torch adds up both.
+backward, where its operands have three or four axes, and as plain products otherwise; masks are not looked at. An LSTM
+runs as one kernel of oneDNN or cuDNN that has no formula. A kernel of a package has none; where a model of transformers
+writes one out in plain torch, its products count (`dispatcher`). Of a conditional, only the larger branch is in a
+ledger; torch adds up both.
 """
 
 from __future__ import annotations
@@ -45,14 +45,18 @@ def _convolution_backward_right(call: Call) -> int:
 
 
 def attention_backward(call: Call) -> int:
-    """The fused kernel's five products, the scores among them again; plain products only where they are needed."""
+    """The fused kernel's five products, the scores among them again; plain products where it takes no such axes."""
     query, value = call["query"].shape, call["value"].shape
-    d, width = query[-1], value[-1]
-    each = int((call["grad"].numel // width) * call["key"].shape[-2])
-    if len(query) == 4:
-        return each * (3 * d + 2 * width)
+    if len(query) in (3, 4):
+        return int((call["grad"].numel // value[-1]) * call["key"].shape[-2] * (3 * query[-1] + 2 * value[-1]))
+    return plain_backward(call)
+
+
+def plain_backward(call: Call) -> int:
+    """Attention as plain products, those alone that a gradient needs."""
+    d, width = call["query"].shape[-1], call["value"].shape[-1]
     q, k, v = call["needs"][:3]
-    return each * (d * (q + k) + width * (v + (q or k)))
+    return int((call["grad"].numel // width) * call["key"].shape[-2] * (d * (q + k) + width * (v + (q or k))))
 
 
 def lstm(call: Call) -> int:

@@ -54,7 +54,7 @@ class Subject:
 
     def _answer(self, tool: Tool, version: str, name: str, reply: asking.Reply, theirs: int | None) -> Answer:
         """A number of a tool beside ours; ours may be missing too."""
-        chosen = conventions.get(tools.convention_for(name, version) if version else name)
+        chosen = conventions.get(conventions.of_version(name, version) if version else name)
         status, reason, ours = reply.status or SAID, reply.reason, None
         try:
             ours = int(self.report(tool).under(chosen.name))

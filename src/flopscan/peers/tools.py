@@ -13,7 +13,6 @@ import importlib.metadata
 import inspect
 import io
 import logging
-import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -232,29 +231,9 @@ def version(tool: Tool) -> str | None:
         return None
 
 
-def convention_for(name: str, installed: str) -> str:
-    """The convention that reproduces version ``installed`` of the counter ``name``.
-
-    Older behaviour of a counter has the convention ``name-VERSION``: of all, the newest that is not newer than what is
-    installed; where every one is newer, the oldest.
-    """
-    versions = {
-        known: _digits(conventions.get(known).version)
-        for known in conventions.names()
-        if re.fullmatch(rf"{re.escape(name)}(-\d[\d.]*)?", known)
-    }
-    ordered = sorted(versions, key=versions.__getitem__)
-    fitting = [known for known in ordered if versions[known] <= _digits(installed)]
-    return (fitting or ordered[:1] or [name])[-1 if fitting else 0]
-
-
 def same_version(one: str, other: str) -> bool:
     """Whether two texts name one release: ``2.13.0+cpu`` and ``2.13.0``."""
-    return _digits(one) == _digits(other)
-
-
-def _digits(text: str) -> tuple[int, ...]:
-    return tuple(map(int, re.findall(r"\d+", text)[:3]))
+    return conventions.digits(one) == conventions.digits(other)
 
 
 def run(tool: Tool, model: Any, args: Args = (), kwargs: Mapping[str, Any] | None = None) -> tuple[int, ...]:
