@@ -51,15 +51,15 @@ def test_what_is_over_is_told_with_the_heaviest_modules() -> None:
         "parameters 592 parameters breaks the limit '==600': 8 too few",
         "",
         "heaviest modules share MACs",
-        "blocks.*.up 2 x Linear 43.2% 256",
-        "blocks.*.down 2 x Linear 43.2% 256",
+        "blocks.*.up 2x Linear 43.2% 256",
+        "blocks.*.down 2x Linear 43.2% 256",
         "head Linear 13.5% 80",
     ]
     assert error.value.report.params == 592
 
 
 def test_the_table_is_of_what_is_over() -> None:
-    with pytest.raises(BudgetError, match=r"heaviest modules +share +exp/log/trig\n.*act +2 x GELU +100\.0% +32"):
+    with pytest.raises(BudgetError, match=r"heaviest modules +share +exp/log/trig\n.*act +2x GELU +100\.0% +32"):
         flops_budget(Net(act=torch.nn.GELU), (1, 8), flops="<=2k", transcendentals="==0")
 
 
@@ -110,7 +110,7 @@ def test_the_fixture(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch)
             '>       flops_budget(Net(), (1, 8), macs="<=591")',
             "E       flopscan.budget.asserting.BudgetError: Net is not within its budget, on 1x8 float32",
             "E       MACs  592  MAC  breaks the limit '<=591': 1 too many",
-            "E       blocks.[*].up    2 x Linear  43.2%  256",
+            "E       blocks.[*].up    2x Linear  43.2%  256",
             "E       flopscan.errors.UsageError: '591' does not say what of it: *",
         ]
     )

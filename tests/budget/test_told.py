@@ -80,8 +80,8 @@ def test_the_text(outcomes: list[Outcome], path: str) -> None:
         "gone - could not be counted",
         "FLOPs 1,216 1,600 +384 +31.6%",
         "exp/log/trig 0 40 +40",
-        "blocks.0-1 2 x Block 1.056 k 1.440 k +384 +40 +128",
-        "act 2 x ReLU -> GELU 32 160 +128 +40 =",
+        "blocks.0-1 2x Block 1.056 k 1.440 k +384 +40 +128",
+        "act 2x ReLU -> GELU 32 160 +128 +40 =",
         "aten::gelu - 160 +160 +40 =",
         "parameters 720 breaks the limit '<= 700': 20 too many",
         "my::op x2 is not counted, not called when it was locked",
@@ -120,7 +120,7 @@ def test_the_summary(outcomes: list[Outcome], path: str) -> None:
     assert text.startswith("## flopscan: 3 of 5 targets not within budget\n\nAgainst `flops.lock`.\n")
     assert "| `grew \\| <b>` | ❌ | FLOPs | 1,216 | 1,600 | **+31.6%** |" in text
     assert "| `same` | ✅ | FLOPs | 1,216 | 1,216 | = |" in text
-    assert "| &emsp;`blocks.0-1` 2 x Block | 1,056 | 1,440 | +36.4% |" in text
+    assert "| &emsp;`blocks.0-1` 2x Block | 1,056 | 1,440 | +36.4% |" in text
     assert "there is no file gone.py; 100%, or so" in text and f"nets.py:{line(Block, 'self.act(')} forward" in text
     assert "If this is meant: `flopscan lock --update 'grew | <b>'`" in text
     tables = [row for row in text.splitlines() if row.startswith("|")]

@@ -115,7 +115,7 @@ def _heaviest(report: Report, now: Measured, measure: str) -> list[Line]:
     for (pattern, cls, amount), paths in ranked[:_ROWS]:
         name = pattern if len(paths) > 1 else paths[0] or "(the model itself)"
         whole = amount * len(paths)
-        remark = f"{len(paths)} x {cls}" if len(paths) > 1 else cls
+        remark = f"{len(paths)}x {cls}" if len(paths) > 1 else cls
         rows.append(Row(((name, remark), percent(whole, now.total[measure]), aligned(whole))))
     columns = [Column("heaviest modules", "name"), Column("share"), Column(measures.label(measure))]
     return table(columns, rows, _WIDTH)[0]
