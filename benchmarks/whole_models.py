@@ -27,6 +27,7 @@ TITLES = {
 
 _SIZES = "products of sizes in Python, of tensors of one element to torch.jit: torchprofile/handlers.py, _mul"
 _NODES = "sums, products and comparisons of sizes, nodes to fx: torch_flops/flops_ops.py, FunctionFLOPs_elemwise"
+_FOLDED = "a node each, which torch's exporter does not fold: onnx_tool/node.py"
 # (model, convention): how much more the counter says, which a trace cannot tell, and the line that it comes from
 DECLARED = {
     ("llama", "torchprofile"): (32, f"heads times repeats, for keys and values in each of 16 layers: {_SIZES}"),
@@ -34,6 +35,8 @@ DECLARED = {
     ("mambavision_t", "torchprofile"): (36, f"windows and their sizes: {_SIZES}"),
     ("vit_b", "torch-flops"): (2, f"the image's size is compared with the model's: {_NODES}"),
     ("swin_t", "torch-flops"): (26, f"the arithmetic of paddings and windows: {_NODES}"),
+    ("vit_b", "onnx-tool"): (6, f"the arithmetic of sizes, {_FOLDED}"),
+    ("swin_t", "onnx-tool"): (15, f"the arithmetic of paddings and windows, {_FOLDED}"),
 }
 
 
