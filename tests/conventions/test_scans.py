@@ -16,6 +16,7 @@ from flopscan import conventions
 from flopscan.analysis import price_call
 from flopscan.core.cost import Cost
 from flopscan.core.trace import Call, TensorSpec
+from golden import vmamba
 
 B, D, L, N = 2, 6, 5, 16
 STATES, STEPS = B * D * L * N, B * D * L
@@ -57,16 +58,16 @@ def test_backward_is_twice_where_a_convention_has_one() -> None:
 )
 def test_the_papers_first_totals(name: str, published: float) -> None:
     """VMamba's README of January 2024 said 4.5, 9.1 and 15.2 G; a month later 5.6, 11.2 and 18.0."""
-    assert round(flopscan.count(name).under("vmamba_v0") / 1e9, 3) == published
+    assert round(vmamba.counted(name).under("vmamba_v0") / 1e9, 3) == published
 
 
 def test_the_dispatcher_sees_what_torchs_counter_reported() -> None:
     # FlopCounterMode on VMamba-T with its scan in plain PyTorch: 9.625 G, nothing of the scan, since n is 1
-    assert flopscan.count("vmamba_tiny").under("dispatcher") == 2 * 4_812_621_312
+    assert vmamba.counted("vmamba_tiny").under("dispatcher") == 2 * 4_812_621_312
 
 
 def test_a_report_shows_its_scans_side_by_side() -> None:
-    scan = flopscan.count("vmamba_tiny_v0").scan
+    scan = vmamba.counted("vmamba_tiny_v0").scan
     assert scan is not None
     assert (scan.calls, scan.states, scan.steps) == (15, 211_943_424, 13_246_464)
     rows = {row.convention: row for row in scan.rows}

@@ -6,6 +6,12 @@ the v0 forms its print-out is off by up to 5e-5, because numpy's einsum count ha
 11.231522784 and 18.020115136 G were published.
 """
 
+from __future__ import annotations
+
+import functools
+
+import flopscan
+
 # name: (parameters, multiply-adds, norms and pooling, E, P, published total in G)
 FORMS = {
     "vmamba_tiny_v0": (22_893_448, 3_676_962_816, 29_202_432, 211_943_424, 13_246_464, "5.62689504"),
@@ -18,3 +24,9 @@ FORMS = {
     "vmamba_small_s1l20": (49_012_840, 8_469_548_544, 43_314_432, 9_934_848, 9_934_848, "8.612211456"),
     "vmamba_base_s1l20": (86_614_504, 15_030_642_688, 57_752_576, 13_246_464, 13_246_464, "15.220859904"),
 }
+
+
+@functools.cache
+def counted(name: str) -> flopscan.Report:
+    """The report of a form, counted once in a process."""
+    return flopscan.count(name, strict=True)

@@ -1,4 +1,6 @@
-"""The Triton form of the selective scan against the definition in float64, through Triton's interpreter."""
+"""The Triton form of the selective scan against the definition in float64, through Triton's interpreter.
+
+Triton is among what `make test-packages` installs."""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ import pytest
 
 from ops import interpreted
 
+pytestmark = pytest.mark.packages
 pytest.importorskip("triton")
 
 
