@@ -104,6 +104,19 @@ def test_building_without_weights_allocates_none_and_restores() -> None:
     assert nn.Module.register_parameter is register
 
 
+def test_a_weight_larger_than_any_memory_is_built() -> None:
+    factories = torch.zeros, torch.empty
+    with without_weights():
+        experts = nn.Parameter(torch.zeros(1 << 20, 1 << 14, 1 << 14))
+        more = nn.Parameter(torch.empty(size=(1 << 20, 1 << 20)).normal_())
+        small = torch.ones(1 << 10, 1 << 10)
+        with pytest.raises(TypeError):
+            torch.zeros("three")
+    assert (experts.numel(), more.numel()) == (1 << 48, 1 << 40) and experts.is_meta
+    assert small.sum() == 1 << 20
+    assert (torch.zeros, torch.empty) == factories
+
+
 def test_a_module_that_a_function_brings_along_is_borrowed_too() -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.PReLU(), nn.BatchNorm1d(8))
     before = {k: v.clone() for k, v in model.state_dict().items()}

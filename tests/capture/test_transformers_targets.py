@@ -37,6 +37,11 @@ def build(name: str, **options: Any) -> targets.Target:
         ("bert", {**SMALL, "is_decoder": True}, "BertLMHeadModel", TOKENS),
         ("t5", {"num_layers": 1}, "T5ForConditionalGeneration", {**TOKENS, "decoder_input_ids": TOKENS["input_ids"]}),
         ("vit", {**SMALL, "image_size": 64}, "ViTForImageClassification", {"pixel_values": TensorSpec((1, 3, 64, 64))}),
+        ("sam2", {}, "Sam2Model", {"pixel_values": TensorSpec((1, 3, 1024, 1024))}),
+        ("videomae", SMALL, "VideoMAEModel", {"pixel_values": TensorSpec((1, 16, 3, 224, 224))}),
+        ("wav2vec2", SMALL, "Wav2Vec2Model", {"input_values": TensorSpec((1, 16_000))}),
+        ("encodec", {}, "EncodecModel", {"input_values": TensorSpec((1, 1, 24_000))}),
+        ("audio-spectrogram-transformer", SMALL, "ASTModel", {"input_values": TensorSpec((1, 1024, 128))}),
     ],
 )
 def test_model_types(name: str, options: dict[str, Any], model: str, inputs: dict[str, TensorSpec]) -> None:

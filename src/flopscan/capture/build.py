@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import math
 import os
 import random
 import sys
@@ -12,13 +14,17 @@ from typing import Any
 import torch
 from torch import nn
 
+_FACTORIES = ("empty", "zeros", "ones", "full", "rand", "randn")
+_LARGE = 2**26
+
 
 @contextlib.contextmanager
 def without_weights() -> Iterator[None]:
     """Inside, a parameter goes to the meta device as it is registered; buffers keep their (computed) values.
 
     Not ``torch.device("meta")``: constructors that compute with tensors (``linspace(...).item()`` for stochastic
-    depth) must go on working. The random state is afterwards what it was before.
+    depth) must go on working. Only what is too large to be anything but a weight, as the experts of a layer in one
+    tensor, is made there. The random state is afterwards what it was before.
     """
     original = nn.Module.register_parameter
 
@@ -33,12 +39,44 @@ def without_weights() -> Iterator[None]:
             parameter = swapped
         original(module, name, parameter)
 
-    with same_random_state():
+    with same_random_state(), _large_ones_on_meta():
         nn.Module.register_parameter = register_parameter  # type: ignore[method-assign]
         try:
             yield
         finally:
             nn.Module.register_parameter = original  # type: ignore[method-assign]
+
+
+@contextlib.contextmanager
+def _large_ones_on_meta() -> Iterator[None]:
+    """Inside, torch makes a tensor of `_LARGE` elements and more on the meta device, unless a device is named."""
+    originals = {name: getattr(torch, name) for name in _FACTORIES}
+
+    def without_memory(factory: Any) -> Any:
+        @functools.wraps(factory)
+        def make(*args: Any, **kwargs: Any) -> Any:
+            size = kwargs.get("size", args[0] if args and not isinstance(args[0], int) else args)
+            if kwargs.get("device") is None and kwargs.get("out") is None and _elements(size) >= _LARGE:
+                kwargs["device"] = "meta"
+            return factory(*args, **kwargs)
+
+        return make
+
+    try:
+        for name, factory in originals.items():
+            setattr(torch, name, without_memory(factory))
+        yield
+    finally:
+        for name, factory in originals.items():
+            setattr(torch, name, factory)
+
+
+def _elements(size: Any) -> int:
+    """The elements of a tensor of that size; 0 where it is no size, which torch itself says."""
+    try:
+        return math.prod(map(int, size))
+    except (TypeError, ValueError):
+        return 0
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from flopscan.core.trace import TensorSpec
 from flopscan.errors import FlopscanError, UsageError
 
 TOKENS = 128
+_RATE = 16_000  # samples a second, where the configuration of a model of speech does not say
 _DECODERS = ("AutoModelForCausalLM", "AutoModelForMaskedLM")
 _TASKS = ("AutoModelForSeq2SeqLM", "AutoModelForSpeechSeq2Seq", "AutoModelForImageClassification", "AutoModel")
 
@@ -93,10 +94,12 @@ def _model(transformers: Any, config: Any) -> Any:
 
 
 def _inputs(model: Any, config: Any) -> dict[str, Any]:
-    """What the model takes first: token ids, an image or the features of a sound; empty where we do not know."""
+    """What the model takes first: token ids, an image, a video, a sound or its features; empty where we do not know."""
     main = getattr(model, "main_input_name", "input_ids")
     if main == "pixel_values":
         return {main: _image(model, config)}
+    if main == "input_values":
+        return _sound(model, config)
     if main == "input_features" and hasattr(config, "num_mel_bins") and hasattr(config, "max_source_positions"):
         first = TensorSpec((1, config.num_mel_bins, 2 * config.max_source_positions), _dtype(model))
     elif main == "input_ids":
@@ -118,9 +121,29 @@ def _tokens(config: Any) -> TensorSpec:
 
 
 def _image(model: Any, config: Any) -> TensorSpec:
-    size = getattr(config, "image_size", None) or 224
+    """One image (b c h w) of the size in the configuration or its vision part, or a video (b t c h w)."""
+    vision = getattr(config, "vision_config", config)
+    places = (config, vision, getattr(vision, "backbone_config", None))
+    size = next((size for place in places if (size := getattr(place, "image_size", None))), 224)
     height, width = (size, size) if isinstance(size, int) else tuple(size)
-    return TensorSpec((1, getattr(config, "num_channels", 3), height, width), _dtype(model))
+    frames = getattr(config, "num_frames", None)
+    return TensorSpec(
+        (1, *([frames] if frames else []), getattr(vision, "num_channels", 3), height, width), _dtype(model)
+    )
+
+
+def _sound(model: Any, config: Any) -> dict[str, Any]:
+    """One second (b t) or (b c t), or a spectrogram (b t f); empty where the configuration tells neither."""
+    rate = getattr(config, "sampling_rate", _RATE)
+    if hasattr(config, "num_mel_bins") and hasattr(config, "max_length"):
+        shape: tuple[int, ...] = (1, config.max_length, config.num_mel_bins)
+    elif hasattr(config, "audio_channels"):
+        shape = (1, config.audio_channels, rate)
+    elif hasattr(config, "conv_kernel"):
+        shape = (1, rate)
+    else:
+        return {}
+    return {"input_values": TensorSpec(shape, _dtype(model))}
 
 
 def _dtype(model: Any) -> str:

@@ -183,7 +183,7 @@ def _onnx_tool(model: Any, args: Args, kwargs: Kwargs) -> Sequence[float]:
     import onnx_tool
     import torch
 
-    class Called(torch.nn.Module):
+    class Called(torch.nn.Module):  # type: ignore[misc]
         """The exporter hands a model every operand that it has a default for, by place, which transformers refuses."""
 
         def __init__(self) -> None:
