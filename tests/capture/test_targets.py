@@ -14,11 +14,13 @@ import pytest
 import torch
 from torch import nn
 
+import flopscan
 from flopscan.capture import arguments, targets
 from flopscan.core.trace import TensorSpec
 from flopscan.errors import FlopscanError, UsageError
 
 NET = """
+    import torch
     from torch import nn
 
     import beside_the_net
@@ -31,6 +33,19 @@ NET = """
 
         def forward(self, x):
             return self.layer(x)
+
+
+    class WithTables(nn.Module):
+        # its table is computed on the device of its weights, as those of Swin V2 are
+        def __init__(self, read=False):
+            super().__init__()
+            self.layer = nn.Linear(3, 4)
+            self.register_buffer("table", torch.empty(3))
+            self.table.copy_(torch.arange(3, device=self.layer.weight.device))
+            self.least = self.layer.weight.abs().min().item() if read else 0
+
+        def forward(self, x):
+            return self.layer(x * self.table)
 
 
     made = Net(8)
@@ -101,6 +116,15 @@ def test_options_of_the_zoo() -> None:
 def test_weights_are_there_only_if_wanted(folder: Path) -> None:
     assert build("net_of_the_test.py:Net").model.layer.weight.is_meta
     assert not targets.build("net_of_the_test.py:Net", {}, with_weights=True).model.layer.weight.is_meta
+
+
+@pytest.mark.parametrize("read", [False, True])
+def test_a_constructor_that_computes_with_its_weights_has_them(folder: Path, read: bool) -> None:
+    state = torch.get_rng_state()
+    model = build("net_of_the_test.py:WithTables", read=read).model
+    assert model.table.tolist() == [0, 1, 2] and not model.layer.weight.is_meta
+    assert torch.equal(state, torch.get_rng_state())
+    assert flopscan.count("net_of_the_test.py:WithTables", (2, 3), options={"read": read}).macs == 2 * 3 * 4
 
 
 def test_unknown_names() -> None:

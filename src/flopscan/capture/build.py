@@ -7,6 +7,7 @@ import functools
 import math
 import os
 import random
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -45,6 +46,11 @@ def without_weights() -> Iterator[None]:
             yield
         finally:
             nn.Module.register_parameter = original  # type: ignore[method-assign]
+
+
+def needs_weights(error: BaseException | None) -> bool:
+    """Whether a constructor failed because it computes with weights, which `without_weights` does not give it."""
+    return isinstance(error, (NotImplementedError, RuntimeError)) and re.search(r"\bmeta\b", str(error)) is not None
 
 
 @contextlib.contextmanager

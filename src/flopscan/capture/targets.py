@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 from flopscan.capture import cuda, factories, libraries, transformers_models
-from flopscan.capture.build import without_weights
+from flopscan.capture.build import needs_weights, same_random_state, without_weights
 from flopscan.core.trace import TensorSpec
-from flopscan.errors import UsageError
+from flopscan.errors import FlopscanError, UsageError
 
 FORMS = (
     ("timm:NAME", "a model of timm, as in timm:resnet50"),
@@ -36,17 +35,30 @@ class Target:
 def build(name: str, options: Mapping[str, Any], *, with_weights: bool) -> Target:
     """The model that ``name`` stands for, made with ``options``; its weights are allocated only if wanted.
 
+    A constructor that computes with its own weights, as Swin V2's on their device, gets them all the same.
     Raises UsageError for a name that stands for nothing or options that do not fit, FlopscanError where making fails.
     """
+    if with_weights:
+        return _built(name, options)
+    try:
+        with without_weights():
+            return _built(name, options)
+    except FlopscanError as error:
+        if not needs_weights(error.__cause__):
+            raise
+    with same_random_state():
+        return _built(name, options)
+
+
+def _built(name: str, options: Mapping[str, Any]) -> Target:
     source, _, rest = name.partition(":")
-    with nullcontext() if with_weights else without_weights():
-        if source in _SOURCES and rest:
-            return Target(*_SOURCES[source](rest, options))
-        if ":" in name:
-            with cuda.building():
-                return Target(factories.build(name, options))
-        if name in names():
-            return _from_zoo(name, options)
+    if source in _SOURCES and rest:
+        return Target(*_SOURCES[source](rest, options))
+    if ":" in name:
+        with cuda.building():
+            return Target(factories.build(name, options))
+    if name in names():
+        return _from_zoo(name, options)
     raise UsageError(_unknown(name))
 
 
