@@ -96,3 +96,10 @@ def test_nothing_is_uncounted_in_training(target: str) -> None:
     report = flopscan.count(target, options=options, backward=True, training=True)
     assert report.uncounted == ()
     assert report.by_phase()["backward"].macs >= 1.9 * report.by_phase()["forward"].macs
+
+
+def test_deberta_looks_at_no_value() -> None:
+    options = {"num_hidden_layers": 1, "hidden_size": 64, "num_attention_heads": 2, "intermediate_size": 96}
+    on_shapes = flopscan.count("hf:deberta-v2", options={**options, "vocab_size": 100}, strict=True)
+    for_real = flopscan.count("hf:deberta-v2", options={**options, "vocab_size": 100}, strict=True, run=True)
+    assert on_shapes.macs == for_real.macs > TOKENS * (4 * 64 * 64 + 2 * 64 * 96)

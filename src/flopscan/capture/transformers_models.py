@@ -15,6 +15,8 @@ from flopscan.errors import FlopscanError, UsageError
 
 TOKENS = 128
 _RATE = 16_000  # samples a second, where the configuration of a model of speech does not say
+# looks for padding among the tokens, which have no values here, only to warn of it
+_ASKS_FOR_VALUES = "warn_if_padding_and_no_attention_mask"
 _DECODERS = ("AutoModelForCausalLM", "AutoModelForMaskedLM")
 _TASKS = ("AutoModelForSeq2SeqLM", "AutoModelForSpeechSeq2Seq", "AutoModelForImageClassification", "AutoModel")
 
@@ -24,6 +26,9 @@ def build(name: str, options: Mapping[str, Any]) -> Made:
     transformers: Any = needed("transformers", "hf")
     config = _configured(name, _config(transformers, name), {"use_cache": False, **options}, required=set(options))
     model = made(f"hf:{name}", lambda: _model(transformers, config), {})
+    for module in model.modules():
+        if hasattr(module, _ASKS_FOR_VALUES):
+            setattr(module, _ASKS_FOR_VALUES, lambda *operands: None)
     return model, (), _inputs(model, config)
 
 
