@@ -104,6 +104,18 @@ def test_building_without_weights_allocates_none_and_restores() -> None:
     assert nn.Module.register_parameter is register
 
 
+def test_what_has_no_memory_is_not_initialised() -> None:
+    before = {**vars(torch.Tensor)}
+    with without_weights():
+        layer = nn.Linear(3, 4)
+        assert nn.init.trunc_normal_(layer.weight) is layer.weight
+        torch.manual_seed(0)
+        drawn = torch.empty(5).normal_()
+    torch.manual_seed(0)
+    assert torch.equal(drawn, torch.empty(5).normal_())
+    assert {**vars(torch.Tensor)} == before
+
+
 def test_a_weight_larger_than_any_memory_is_built() -> None:
     factories = torch.zeros, torch.empty
     with without_weights():
