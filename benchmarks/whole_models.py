@@ -37,6 +37,11 @@ DECLARED = {
     ("swin_t", "torch-flops"): (26, f"the arithmetic of paddings and windows: {_NODES}"),
     ("vit_b", "onnx-tool"): (6, f"the arithmetic of sizes, {_FOLDED}"),
     ("swin_t", "onnx-tool"): (15, f"the arithmetic of paddings and windows, {_FOLDED}"),
+    ("bert", "onnx-tool"): (
+        8 - 12 * 76,
+        f"the arithmetic of sizes, {_FOLDED}; the scale of attention is one constant in each of 12 layers",
+    ),
+    ("mamba", "onnx-tool"): (24 * 7, f"where a layer's channels are halved, {_FOLDED}"),
 }
 
 

@@ -60,4 +60,4 @@ def test_what_is_declared_is_a_difference_of_a_counter_that_answered() -> None:
 def test_the_page_is_the_one_in_the_documents() -> None:
     counted("mambavision_t")
     made = runpy.run_path(str(DOCS / "models.py"))
-    assert made["page"]() == (DOCS / "models.md").read_text(), "run `make docs-models`"
+    assert made["page"]() == (DOCS / "models.md").read_text(), "run `make docs`"

@@ -12,6 +12,8 @@ from __future__ import annotations
 import math
 
 from flopscan.conventions import _einsum, _products
+from flopscan.conventions._scan import CAUSAL_CONVOLUTION, OPERATOR
+from flopscan.conventions._written_out import where_written_out
 from flopscan.core.convention import Bug, Convention, Handle
 from flopscan.core.trace import Call, Trace
 
@@ -97,6 +99,21 @@ def _attention(call: Call) -> int:
     return int(_products.attention(call) + query.numel + key.numel + 36 * pairs + masks + 3 * 24 + 4)
 
 
+def _causal_convolution(call: Call) -> int:
+    """transformers' convolution, padded on both sides, and the silu of what is kept."""
+    (b, d, l), w = call["x"].shape, call["weight"].shape[-1]
+    silu = 33 * call["x"].numel * (call.get("activation") is not None)
+    return int(b * d * (l + w - 1) * (w + (call.get("bias") is not None)) + silu)
+
+
+def _scan(call: Call) -> int:
+    """transformers' loop: a state's decay with its exp, dt B u, a step and its read-out; of a step what is given."""
+    (b, d, l), n = call["u"].shape, call["A"].shape[-1]
+    given = {name: call.get(name) is not None for name in ("delta_bias", "D", "z")}
+    per_step = given["delta_bias"] + 76 * bool(call.get("delta_softplus")) + 2 * given["D"] + 34 * given["z"]
+    return int(b * d * l * (38 * n + per_step))
+
+
 def _recurrent(gates: int, a_state: int) -> Handle:
     """Gates over inputs and states with two biases, and steps a state: those of one direction alone."""
 
@@ -177,6 +194,8 @@ HANDLES: dict[str, Handle] = {
     "torch::lstm": _recurrent(4, 180),
     "torch::gru": _recurrent(3, 110),
     _products.ATTENTION: _attention,
+    CAUSAL_CONVOLUTION: where_written_out(_causal_convolution),
+    OPERATOR: where_written_out(_scan),
 }
 
 
