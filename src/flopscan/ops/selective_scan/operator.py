@@ -220,7 +220,7 @@ def _folded(info: Any, in_dims: Sequence[Any], *args: Any, **options: Any) -> An
 
 def _folded_backward(info: Any, in_dims: Sequence[Any], *args: Any) -> Any:
     """Its gradient under vmap."""
-    return folding.folded_backward(transformable, info, in_dims, *args)
+    return folding.folded_backward(transformable.gradient, info, in_dims, *args)
 
 
 transformable = Transformable("selective_scan", _save, _differentiate, _folded, _folded_backward)
