@@ -42,58 +42,63 @@ struct Cross {
 };
 
 // Where a block is: its batch, its first channel and pixel.
-struct Tile {
-  int b, d, i, j;
-  DEVICE Tile(const Cross& s, int block) {
-    int across = (s.width + s.tile_w - 1) / s.tile_w, down = (s.height + s.tile_h - 1) / s.tile_h;
-    int bands = (s.channels + s.rows - 1) / s.rows;
-    j = block % across * s.tile_w; block /= across;
-    i = block % down * s.tile_h; block /= down;
-    d = block % bands * s.rows; b = block / bands;
-  }
-};
+struct Tile { int b, d, i, j; };
+DEVICE Tile tile_of(const Cross& s, int block) {
+  const int across = (s.width + s.tile_w - 1) / s.tile_w, down = (s.height + s.tile_h - 1) / s.tile_h;
+  const int bands = (s.channels + s.rows - 1) / s.rows;
+  Tile t;
+  t.j = block % across * s.tile_w; block /= across;
+  t.i = block % down * s.tile_h; block /= down;
+  t.d = block % bands * s.rows; t.b = block / bands;
+  return t;
+}
 
-// Element e of a tile, counted along rows or along columns.
-struct Element {
-  int d, i, j, at;                                                 // channel, pixel, place in shared memory
-  bool inside;
-  DEVICE Element(const Cross& s, const Tile& tile, int e, bool by_column) {
-    int fast = by_column ? s.tile_h : s.tile_w, slow = by_column ? s.tile_w : s.tile_h;
-    int first = e % fast, rest = e / fast, second = rest % slow, r = rest / slow;
-    int di = by_column ? first : second, dj = by_column ? second : first;
-    at = (r * s.tile_h + di) * (s.tile_w | 1) + dj;
-    d = tile.d + r; i = tile.i + di; j = tile.j + dj;
-    inside = d < s.channels && i < s.height && j < s.width;
-  }
-  // Where direction k of this channel begins, and the step at which directions 0 and 1 come by this pixel.
-  DEVICE i64 sequence(const Cross& s, const Tile& tile, int k) const {
-    return ((i64)(tile.b * 4 + k) * s.channels + d) * s.height * s.width;
-  }
-  DEVICE int step(const Cross& s, bool by_column) const { return by_column ? j * s.height + i : i * s.width + j; }
-};
+// Element e of a tile, counted along rows or along columns: its channel and pixel, its place in shared memory.
+struct Element { int d, i, j, at; bool inside; };
+DEVICE Element element(const Cross& s, const Tile& t, int e, bool by_column) {
+  const int fast = by_column ? s.tile_h : s.tile_w, slow = by_column ? s.tile_w : s.tile_h;
+  const int first = e % fast, rest = e / fast, second = rest % slow, r = rest / slow;
+  const int i = by_column ? first : second, j = by_column ? second : first;
+  Element p;
+  p.at = (r * s.tile_h + i) * (s.tile_w | 1) + j;
+  p.d = t.d + r; p.i = t.i + i; p.j = t.j + j;
+  p.inside = p.d < s.channels && p.i < s.height && p.j < s.width;
+  return p;
+}
+// Where direction k of its channel begins, and the step at which the directions onward come by it.
+DEVICE i64 sequence(const Cross& s, const Tile& t, const Element& p, int k) {
+  return ((i64)(t.b * 4 + k) * s.channels + p.d) * s.height * s.width;
+}
+DEVICE int by_row(const Cross& s, const Element& p) { return p.i * s.width + p.j; }
+DEVICE int by_column(const Cross& s, const Element& p) { return p.j * s.height + p.i; }
+DEVICE i64 pixel(const Cross& s, const Tile& t, const Element& p) {
+  return t.b * s.x_b + p.d * s.x_d + p.i * s.x_h + p.j * s.x_w;
+}
 
 extern "C" __global__ void LAUNCH_BOUNDS(THREADS, 4) cross_scan(const Cross s) {
   SHARED_MEMORY(memory);
   float* shared = (float*)memory;
   const TX* x = (const TX*)s.x;
   TY* y = (TY*)s.y;
-  const Tile tile(s, blockIdx.x);
+  const Tile tile = tile_of(s, blockIdx.x);
   const int count = s.rows * s.tile_h * s.tile_w, last = s.height * s.width - 1;
   for (int e = threadIdx.x; e < count; e += THREADS) {
-    const Element p(s, tile, e, false);
+    const Element p = element(s, tile, e, false);
     if (!p.inside) continue;
-    const float v = read(x[tile.b * s.x_b + p.d * s.x_d + p.i * s.x_h + p.j * s.x_w]);
+    const float v = read(x[pixel(s, tile, p)]);
+    const int t = by_row(s, p);
     shared[p.at] = v;
-    write(y + p.sequence(s, tile, 0) + p.step(s, false), v);
-    write(y + p.sequence(s, tile, 2) + last - p.step(s, false), v);
+    write(y + sequence(s, tile, p, 0) + t, v);
+    write(y + sequence(s, tile, p, 2) + last - t, v);
   }
   sync_block();
   for (int e = threadIdx.x; e < count; e += THREADS) {
-    const Element p(s, tile, e, true);
+    const Element p = element(s, tile, e, true);
     if (!p.inside) continue;
     const float v = shared[p.at];
-    write(y + p.sequence(s, tile, 1) + p.step(s, true), v);
-    write(y + p.sequence(s, tile, 3) + last - p.step(s, true), v);
+    const int t = by_column(s, p);
+    write(y + sequence(s, tile, p, 1) + t, v);
+    write(y + sequence(s, tile, p, 3) + last - t, v);
   }
 }
 
@@ -102,20 +107,20 @@ extern "C" __global__ void LAUNCH_BOUNDS(THREADS, 4) cross_merge(const Cross s) 
   float* shared = (float*)memory;
   TX* x = (TX*)s.x;
   const TY* y = (const TY*)s.y;
-  const Tile tile(s, blockIdx.x);
+  const Tile tile = tile_of(s, blockIdx.x);
   const int count = s.rows * s.tile_h * s.tile_w, last = s.height * s.width - 1;
   for (int e = threadIdx.x; e < count; e += THREADS) {
-    const Element p(s, tile, e, true);
+    const Element p = element(s, tile, e, true);
     if (!p.inside) continue;
-    const int t = p.step(s, true);
-    shared[p.at] = read(y[p.sequence(s, tile, 1) + t]) + read(y[p.sequence(s, tile, 3) + last - t]);
+    const int t = by_column(s, p);
+    shared[p.at] = read(y[sequence(s, tile, p, 1) + t]) + read(y[sequence(s, tile, p, 3) + last - t]);
   }
   sync_block();
   for (int e = threadIdx.x; e < count; e += THREADS) {
-    const Element p(s, tile, e, false);
+    const Element p = element(s, tile, e, false);
     if (!p.inside) continue;
-    const int t = p.step(s, false);
-    const float rows = read(y[p.sequence(s, tile, 0) + t]) + read(y[p.sequence(s, tile, 2) + last - t]);
-    write(x + tile.b * s.x_b + p.d * s.x_d + p.i * s.x_h + p.j * s.x_w, rows + shared[p.at]);
+    const int t = by_row(s, p);
+    const float rows = read(y[sequence(s, tile, p, 0) + t]) + read(y[sequence(s, tile, p, 2) + last - t]);
+    write(x + pixel(s, tile, p), rows + shared[p.at]);
   }
 }
