@@ -208,9 +208,7 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
 
 @pytest.mark.parametrize("name", ["vmamba_tiny", "vmamba_tiny_v0"])
 @pytest.mark.parametrize("size", [(32, 32), (36, 52)])
-def test_one_operator_does_what_its_parts_do(
-    name: str, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_operator_does_what_its_parts_do(name: str, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     model = vmamba.build(name, **SMALL, ssm_d_state=3).eval()
     images = torch.rand(2, 3, *size)

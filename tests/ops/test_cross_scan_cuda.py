@@ -89,7 +89,9 @@ def test_the_three_steps_take_the_kernels(monkeypatch: pytest.MonkeyPatch) -> No
     others = composed.backward(torch.ones_like(out), *operands, saved, delta_softplus=True, deterministic=True)
     assert seen[2:] == ["cross_scan", "cross_scan", "cross_merge"]
     assert torch.equal(out, again)
-    assert all(one is None if other is None else torch.equal(one, other) for one, other in zip(grads, others, strict=True))
+    assert all(
+        one is None if other is None else torch.equal(one, other) for one, other in zip(grads, others, strict=True)
+    )
 
 
 def test_the_parameter_is_that_of_the_source() -> None:

@@ -3,8 +3,8 @@
     transformable = Transformable("selective_scan", save, differentiate, folded, folded_backward)
     transformable(*operands, keep=True)
 
-calls the operator, and within torch.func's grad, vjp, vmap and what is built on them an autograd Function around it that
-has the rules they ask for. Forward-mode derivatives (jvp, jacfwd) and a gradient of the gradient are refused.
+calls the operator, and within torch.func's grad, vjp, vmap and what is built on them an autograd Function around it
+that has the rules they ask for. Forward-mode derivatives (jvp, jacfwd) and a gradient of the gradient are refused.
 """
 
 from __future__ import annotations
@@ -113,7 +113,9 @@ def _function(
     return type(title, (torch.autograd.Function,), {key: staticmethod(method) for key, method in methods.items()})
 
 
-def one_by_one(call: Callable[..., Sequence[Tensor]], info: Any, in_dims: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
+def one_by_one(
+    call: Callable[..., Sequence[Tensor]], info: Any, in_dims: Sequence[Any], *args: Any, **kwargs: Any
+) -> Any:
     """What ``call`` returns for each part of what is mapped over, stacked: vmap as a loop."""
     results = []
     for i in range(info.batch_size):

@@ -1,7 +1,7 @@
 """The cross selective scan as three steps: the image in four orders, one scan of 4 d channels, their sum.
 
 For every device and dtype that a form of `flopscan.ops.selective_scan` takes. On a CUDA GPU the first and the last
-step are a kernel each (`cuda`), elsewhere plain torch. Outputs of 16 bits are summed in float32.
+step are a kernel each (`cuda`), elsewhere plain torch. Outputs and gradients of 16 bits are summed in float32.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def backward(
     delta_softplus: bool,
     deterministic: bool,
 ) -> tuple[Tensor | None, ...]:
-    """The gradients of x, delta, A, B, C, D and delta_bias."""
-    operands = _operands(x, delta, A, B, C, D, delta_bias)
+    """The gradients of x, delta, A, B, C, D and delta_bias; those of the four sequences are float32 at least."""
+    operands = _operands(x.to(real_dtype(x)), delta, A, B, C, D, delta_bias)
     of_u, of_delta, of_A, of_B, of_C, of_D, _, of_bias, _ = forms.backward(
         _sequences(grad), None, operands, saved, delta_softplus=delta_softplus, deterministic=deterministic
     )

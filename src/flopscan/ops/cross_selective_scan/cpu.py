@@ -126,9 +126,7 @@ def backward(
     scratch = 13 * SIZE + LANES * (n * (kept_every(n) // TILE + 1) + 3 * l)
     if b:
         spread(lambda first, last: scan.run_backward(targets, first, last, scratch), b * parts)
-    of_A, of_D, of_bias = (
-        _from_blocks(each.sum(0, keepdim=True), DIRECTIONS * d)[0] for each in (of_A, of_D, of_bias)
-    )
+    of_A, of_D, of_bias = (_from_blocks(each.sum(0, keepdim=True), DIRECTIONS * d)[0] for each in (of_A, of_D, of_bias))
     found = (of_x, of_delta, of_A, of_B.sum(1), of_C.sum(1), of_D[:, 0], of_bias[:, 0])
     operands = (x, delta, A, B, C, D, delta_bias)
     return tuple(

@@ -151,7 +151,9 @@ def _scatter(tile: Any, image: Any, k: Any, h: Any, w: Any, t0: Any, steps: Any)
 
 
 @_compiled
-def _load_image(image: Any, source: Any, by_channel: Any, by_row: Any, by_pixel: Any, lanes: Any, h: Any, w: Any) -> Any:
+def _load_image(
+    image: Any, source: Any, by_channel: Any, by_row: Any, by_pixel: Any, lanes: Any, h: Any, w: Any
+) -> Any:
     """Bring a block of channels of a whole image into ``image`` (l 16)."""
     if by_row == w * by_pixel:
         h, w = 1, h * w
@@ -362,7 +364,5 @@ def backward(s: Any, r: Any, first: Any, last: Any, scratch: Any) -> None:
             _load_image(grad, at, r.grad_d, r.grad_h, r.grad_w, lanes, s.h, s.w)
             _zero(of_x, l)
             for k in range(DIRECTIONS):
-                _direction_backward(
-                    s, r, b, k, block, lanes, scratch, starts, image, grad, of_x, r.B + row, r.C + row
-                )
+                _direction_backward(s, r, b, k, block, lanes, scratch, starts, image, grad, of_x, r.B + row, r.C + row)
             _store_tile(r.x + BYTES * ((b * s.d + channel) * l), l, lanes, l, of_x)

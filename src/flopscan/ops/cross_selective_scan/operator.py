@@ -51,7 +51,7 @@ def cross_selective_scan(
     *,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """The image (b d h w) after a selective scan in four directions whose outputs are added up, as VMamba's SS2D has it.
+    """The image (b d h w) after a selective scan in four directions whose outputs are added up, as in VMamba.
 
     x: b d h w, the image itself; delta: b 4 d l; A: 4d n, real, n up to 256; B, C: b 4 n l; D, delta_bias: 4d, with
     l = h w. The directions are row by row, column by column, and both from the end; what belongs to one lies in its

@@ -96,8 +96,7 @@ def folded_backward(call: Any, info: Any, in_dims: Sequence[Any], grad: Tensor, 
     def streamed(x: Tensor | None, dim: int | None) -> Tensor | None:
         return fold.fold(x if x is None or dim is None else x.movedim(dim, 0), dim is not None, 1)
 
-    *scanned, softplus, state = fold.operands
-    kept = math.prod(forms.saved_shape((*scanned, state)))
+    kept = math.prod(forms.saved_shape((*fold.operands[:8], fold.operands[9])))
     if saved is not None and saved.numel() != kept:  # the forward was that of one: it runs again
         saved = None
     found = call(streamed(grad, grad_dim), *fold.operands, streamed(grad_last, last_dim), saved)

@@ -286,9 +286,7 @@ def totals(typing: Any, source: Any) -> Any:
             low = [i + (LANES - distance) * bool(i & distance) for i in range(LANES)]
             high = [i + distance if not i & distance else i + LANES for i in range(LANES)]
             rows = [
-                builder.fadd(
-                    *(builder.shuffle_vector(x, y, ir.Constant(_INTS, picked)) for picked in (low, high))
-                )
+                builder.fadd(*(builder.shuffle_vector(x, y, ir.Constant(_INTS, picked)) for picked in (low, high)))
                 for x, y in zip(rows[:distance], rows[distance:], strict=True)
             ]
             distance //= 2

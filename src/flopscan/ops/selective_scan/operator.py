@@ -204,9 +204,7 @@ def _differentiate(
     *operands, initial_state, saved = ctx.saved_tensors
     if grad is None:
         grad = torch.zeros_like(operands[0])
-    grads = transformable.gradient(
-        grad, *operands, ctx.delta_softplus, initial_state, grad_last_state, saved
-    )
+    grads = transformable.gradient(grad, *operands, ctx.delta_softplus, initial_state, grad_last_state, saved)
     *found, of_state = (
         None if operand is None else each for operand, each in zip((*operands, initial_state), grads, strict=True)
     )
