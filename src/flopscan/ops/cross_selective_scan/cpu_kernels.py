@@ -19,7 +19,6 @@ from flopscan.ops.selective_scan.cpu_kernels import (
     BYTES,
     SIZE,
     TILE,
-    _adjoint_tile,
     _advance,
     _clear,
     _compiled,
@@ -234,6 +233,29 @@ def forward(s: Any, first: Any, last: Any, scratch: Any) -> None:
 
 
 @_compiled
+def _adjoint_tile(
+    carry: Any, A: Any, of_A: Any, B: Any, B_l: Any, C: Any, C_l: Any, of_B: Any, of_C: Any, delta: Any, drive: Any,
+    dy: Any, through_input: Any, through_decay: Any, decay: Any, before: Any, after: Any, steps: Any,
+) -> None:  # fmt: skip
+    """As that of the scan of sequences, but that the gradients of B and C are those of this tile alone."""
+    a, grad, sums = load(A, 0), load(carry, 0), splat(np.float32(0))
+    for back in range(steps):
+        t = steps - 1 - back
+        at = t * LANES
+        out = load(dy, at)
+        grad = fma(out, splat(get(C, t * C_l)), grad)  # of the state
+        store(of_C, at, mul(out, load(after, at)))
+        store(of_B, at, mul(grad, load(drive, at)))
+        store(through_input, at, fma(grad, splat(get(B, t * B_l)), load(through_input, at)))
+        exponent = mul(grad, load(before, at))  # the gradient of delta A
+        sums = fma(exponent, load(delta, at), sums)
+        store(through_decay, at, fma(exponent, a, load(through_decay, at)))
+        grad = mul(grad, load(decay, at))
+    store(carry, 0, grad)
+    store(of_A, 0, add(load(of_A, 0), sums))
+
+
+@_compiled
 def _operands_tile(
     s: Any, k: Any, source: Any, bias: Any, t0: Any, steps: Any, lanes: Any, image: Any,
     delta: Any, slope: Any, x: Any, drive: Any,
@@ -325,7 +347,6 @@ def _direction_backward(
                     states + (i * s.n + j) * one, A + j * one, at_B, s.B_l, at_C, s.C_l, delta, drive, y, 0,
                     decay, before, after, steps,
                 )  # fmt: skip
-                _clear(of_B, 2)
                 _adjoint_tile(
                     carry + j * one, A + j * one, of_A + j * one, at_B, s.B_l, at_C, s.C_l, of_B, of_C,
                     delta, drive, dy, into, through, decay, before, after, steps,
