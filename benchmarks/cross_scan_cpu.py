@@ -24,12 +24,12 @@ from typing import Any
 from unittest import mock
 
 import torch
-from scan_cpu import _memory, percentile
 from torch import Tensor
 
 from flopscan.models.vmamba import VMamba
 from flopscan.ops import cross_selective_scan, selective_scan
 from flopscan.ops.cross_selective_scan.order import cross_merge, cross_scan
+from scan_cpu import _memory, percentile
 
 HERE = Path(__file__).parent
 ROUNDS = 15
@@ -150,7 +150,7 @@ def main() -> None:
         f"{cpu}, {torch.get_num_threads()} threads; {date.today()}.",
         f"Python {platform.python_version()}, {versions}. Load average when the run began: {os.getloadavg()[0]:.1f}.",
         "",
-        "`python benchmarks/cross_scan_cpu.py`: float32, the first stage of VMamba-T; milliseconds, 20th, 50th and 80th",
+        "`python benchmarks/cross_scan_cpu.py`: float32, the first stage of VMamba-T; milliseconds, 20th, 50th, 80th",
         f"percentile of {ROUNDS} rounds in turns in one process, processor time of all threads (median), and the peak",
         "above the operands in a process each. The operator alone, and all of `SS2D.scan` with its projections.",
         "Parts are a cross scan, `selective_scan` in its compiled form, and a cross merge.",
