@@ -34,7 +34,7 @@ def operands(given: tuple[str, ...], b: int = 2, d: int = 2, h: int = 2, w: int 
     return {name: x if name in ("x", "delta", "A", "B", "C", *given) else None for name, x in found.items()}
 
 
-@pytest.mark.parametrize(("given", "softplus"), itertools.product(GIVEN, [False, True]))
+@pytest.mark.parametrize(("given", "softplus"), list(itertools.product(GIVEN, [False, True])))
 def test_the_formula_is_the_tally_of_the_definition(given: tuple[str, ...], softplus: bool) -> None:
     own = operands(given)
     leaves = {name: None if x is None else x.requires_grad_() for name, x in own.items()}
