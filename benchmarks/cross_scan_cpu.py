@@ -32,7 +32,7 @@ from flopscan.ops.cross_selective_scan.order import cross_merge, cross_scan
 from scan_cpu import _memory, percentile
 
 HERE = Path(__file__).parent
-ROUNDS = 15
+ROUNDS = 11
 # b d h w n of the first stage of VMamba-T: [s2l5], [s1l8] and Vanilla; a batch of the first
 SHAPES = {
     "vmamba_tiny_s2l5": (1, 192, 56, 56, 1),
