@@ -17,7 +17,8 @@ from ops.test_cross_selective_scan import both, by_definition, scan, tensors
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]
 CASES = [
     {"b": 1, "d": 1, "h": 1, "w": 1, "n": 1}, {"d": 33, "h": 9, "w": 14, "n": 1}, {"given": ()},
-    {"d": 48, "h": 16, "w": 24, "n": 16}, {"d": 8, "h": 90, "w": 101, "n": 1}, {"d": 17, "h": 20, "w": 13, "last": True},
+    {"d": 48, "h": 16, "w": 24, "n": 16}, {"d": 8, "h": 90, "w": 101, "n": 1},
+    {"d": 17, "h": 20, "w": 13, "last": True},
 ]  # fmt: skip
 
 
