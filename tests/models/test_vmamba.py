@@ -208,24 +208,36 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
 
 @pytest.mark.parametrize("name", ["vmamba_tiny", "vmamba_tiny_v0"])
 @pytest.mark.parametrize("size", [(32, 32), (36, 52)])
-def test_one_operator_does_what_its_parts_do(name: str, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_operator_does_what_its_parts_do(name: str, size: tuple[int, int]) -> None:
     torch.manual_seed(0)
-    model = vmamba.build(name, **SMALL, ssm_d_state=3).eval()
+    model, apart = (vmamba.build(name, **SMALL, ssm_d_state=3, fused=fused).eval() for fused in (True, False))
+    apart.load_state_dict(model.state_dict())
     images = torch.rand(2, 3, *size)
 
-    def run() -> list[Tensor]:
+    def run(model: nn.Module) -> list[Tensor]:
         logits = model(images)
         return [logits, *torch.autograd.grad(logits.square().sum(), list(model.parameters()))]
 
     with Names() as names:
-        whole = run()
+        whole = run(model)
     assert names.seen.count("flopscan::cross_selective_scan") == sum(SMALL["depths"])
     assert names.seen.count("flopscan::cross_selective_scan_backward") == sum(SMALL["depths"])
     assert "flopscan::selective_scan" not in names.seen
-    with monkeypatch.context() as patch:
-        patch.setattr(torch.jit, "is_tracing", lambda: True)  # as where its operators are recorded
-        for one, other in zip(whole, run(), strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    with Names() as names:
+        parts = run(apart)
+    assert names.seen.count("flopscan::selective_scan") == sum(SMALL["depths"])
+    assert "flopscan::cross_selective_scan" not in names.seen
+    for one, other in zip(whole, parts, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_torch_jit_records_the_parts() -> None:
+    model = vmamba.build("vmamba_tiny", **SMALL).eval()
+    with torch.no_grad():
+        graph = torch.jit.trace(model, torch.rand(1, 3, 32, 32)).inlined_graph
+    kinds = [node.kind() for node in graph.nodes()]
+    assert kinds.count("flopscan::selective_scan") == sum(SMALL["depths"])
+    assert "flopscan::cross_selective_scan" not in kinds
 
 
 @pytest.mark.parametrize("name", ["vmamba_tiny", "vmamba_tiny_v0"])

@@ -29,7 +29,8 @@ def emulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_a_scan_copies(image: tuple[int, ...], dtype: torch.dtype) -> None:
     x = torch.randn(image).to(dtype)
-    assert torch.equal(cuda.cross_scan(x), order.cross_scan(x))
+    assert torch.equal(cuda.cross_scan(x, x.dtype), order.cross_scan(x))
+    assert torch.equal(cuda.cross_scan(x, torch.float32), order.cross_scan(x.float()))
 
 
 @pytest.mark.parametrize("image", IMAGES)
@@ -49,13 +50,13 @@ def test_a_merge_of_16_bits_rounds_once(dtype: torch.dtype) -> None:
 
 def test_an_image_with_its_channels_last() -> None:
     x = torch.randn(2, 9, 11, 5).permute(0, 3, 1, 2)
-    assert torch.equal(cuda.cross_scan(x), order.cross_scan(x))
+    assert torch.equal(cuda.cross_scan(x, x.dtype), order.cross_scan(x))
 
 
 def test_a_nan_goes_where_it_stands() -> None:
     x = torch.zeros(1, 2, 3, 4)
     x[0, 1, 2, 3] = float("nan")
-    y = cuda.cross_scan(x)
+    y = cuda.cross_scan(x, x.dtype)
     assert torch.equal(y.isnan(), order.cross_scan(x).isnan())
     assert torch.equal(cuda.cross_merge(y, 3, 4, torch.float32).isnan(), x.isnan())
 

@@ -225,6 +225,15 @@ def test_nothing_is_kept_without_a_gradient() -> None:
     assert OPERATOR(*tensors().values(), True)[1].numel() == 0
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("n", [1, 16, 100])
+def test_what_is_kept_grows_with_steps_and_states_not_their_product(n: int, form: str) -> None:
+    b, d, h, w = 1, 3, 40, 45
+    with forms.use(form):
+        kept = OPERATOR(*tensors(b, d, h, w, n).values(), True, keep=True)[1]
+    assert 0 < kept.numel() <= 4 * b * d * (h * w + n)
+
+
 def test_autocast_takes_the_widest_of_the_streams() -> None:
     operands = tensors(dtype=torch.bfloat16)
     mixed = {**operands, "delta": operands["delta"].float()}

@@ -43,6 +43,8 @@ class VMamba(nn.Module):
 
     ``dims`` is the width of the first stage, doubled at every next, or the widths of all stages. ``norm_layer`` "ln"
     keeps channels last between blocks, "ln2d" first. ``drop_path_rate`` is that of the last block, in training.
+    ``fused`` scans all four directions by one operator; False runs the parts as the authors' code does, for tools that
+    count what they see.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class VMamba(nn.Module):
         patchembed_version: str = "v1",
         norm_layer: str = "ln",
         drop_path_rate: float = 0.2,
+        fused: bool = True,
     ) -> None:
         super().__init__()
         _check("forward_type", forward_type, "v0", "v05_noz")
@@ -75,6 +78,7 @@ class VMamba(nn.Module):
             "conv": ssm_conv,
             "conv_bias": ssm_conv_bias,
             "forward_type": forward_type,
+            "fused": fused,
         }
         widths = [dims * 2**i for i in range(len(depths))] if isinstance(dims, int) else list(dims)
         rates = [drop_path_rate * i / max(sum(depths) - 1, 1) for i in range(sum(depths))]
@@ -133,8 +137,10 @@ class SS2D(nn.Module):
         conv_bias: bool,
         forward_type: str,
         channels_first: bool,
+        fused: bool = True,
     ) -> None:
         super().__init__()
+        self.fused = fused
         inner = int(ratio * dim)
         self.state = state
         self.rank = math.ceil(dim / 16) if rank == "auto" else int(rank)
@@ -180,11 +186,11 @@ class SS2D(nn.Module):
     def scan(self, x: Tensor) -> Tensor:
         """The image (b d h w) after one selective scan over the sequences of all four directions.
 
-        On values by one operator that reads and adds up the directions by itself. Where it is only counted, as its
-        authors' code runs it, so that counters see the sequences, the scan and their sum.
+        Where ``fused``, on values by one operator that reads and adds up the directions by itself. Else, and on meta
+        tensors and for torch.jit, as its authors' code runs it: counters see the sequences, the scan and their sum.
         """
         A, D, bias = -torch.exp(self.A_logs.float()), self.Ds.float(), self.dt_projs_bias.flatten().float()
-        if x.is_meta or torch.jit.is_tracing():
+        if not self.fused or x.is_meta or torch.jit.is_tracing():
             sequences = cross_scan(x)
             low, B, C = self.project(sequences)
             y = selective_scan(

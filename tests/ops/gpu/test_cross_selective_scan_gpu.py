@@ -52,7 +52,7 @@ def test_as_near_to_the_definition_as_its_dtype_allows(case: dict[str, Any], dty
 def test_the_two_kernels(image: tuple[int, ...], dtype: torch.dtype) -> None:
     b, d, h, w = image
     x, y = torch.randn(image, device="cuda").to(dtype), torch.randn(b, 4, d, h * w, device="cuda")
-    assert torch.equal(cuda.cross_scan(x), order.cross_scan(x))
+    assert torch.equal(cuda.cross_scan(x, dtype), order.cross_scan(x))
     assert torch.equal(cuda.cross_merge(y, h, w, dtype), order.cross_merge(y, h, w).to(dtype))
 
 

@@ -16,9 +16,9 @@ from flopscan.ops.selective_scan import forms
 from flopscan.ops.selective_scan.operands import real_dtype
 
 
-def _sequences(image: Tensor) -> Tensor:
-    """The four sequences of an image (b d h w), as (b 4d l)."""
-    scanned = cuda.cross_scan(image) if cuda.supports(image) else order.cross_scan(image)
+def _sequences(image: Tensor, dtype: torch.dtype) -> Tensor:
+    """The four sequences of an image (b d h w), as (b 4d l) of ``dtype``."""
+    scanned = cuda.cross_scan(image, dtype) if cuda.supports(image) else order.cross_scan(image.to(dtype))
     return scanned.flatten(1, 2)
 
 
@@ -32,10 +32,11 @@ def _image(sequences: Tensor, like: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _operands(
-    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, delta_bias: Tensor | None
-) -> tuple[Any, ...]:
-    """The operands of the one scan."""
-    return _sequences(x), delta.flatten(1, 2), A, B, C, D, None, delta_bias, None
+    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, delta_bias: Tensor | None,
+    dtype: torch.dtype,
+) -> tuple[Any, ...]:  # fmt: skip
+    """The operands of the one scan, whose sequences are of ``dtype``."""
+    return _sequences(x, dtype), delta.flatten(1, 2), A, B, C, D, None, delta_bias, None
 
 
 def saved_shape(x: Tensor, delta: Tensor, *rest: Tensor | None) -> tuple[int, ...]:
@@ -59,7 +60,7 @@ def forward(
     out_dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor]:
     """The image (b d h w) and, where asked to ``keep``, states for the gradient."""
-    operands = _operands(x, delta, A, B, C, D, delta_bias)
+    operands = _operands(x, delta, A, B, C, D, delta_bias, x.dtype)
     out, _, saved = forms.forward(operands, delta_softplus=delta_softplus, keep=keep, out_dtype=real_dtype(x))
     return _image(out, x, out_dtype), saved
 
@@ -79,8 +80,8 @@ def backward(
     deterministic: bool,
 ) -> tuple[Tensor | None, ...]:
     """The gradients of x, delta, A, B, C, D and delta_bias; those of the four sequences are float32 at least."""
-    operands = _operands(x.to(real_dtype(x)), delta, A, B, C, D, delta_bias)
+    operands = _operands(x, delta, A, B, C, D, delta_bias, real_dtype(x))
     of_u, of_delta, of_A, of_B, of_C, of_D, _, of_bias, _ = forms.backward(
-        _sequences(grad), None, operands, saved, delta_softplus=delta_softplus, deterministic=deterministic
+        _sequences(grad, grad.dtype), None, operands, saved, delta_softplus=delta_softplus, deterministic=deterministic
     )
     return _image(of_u, x, x.dtype), of_delta.view(delta.shape), of_A, of_B, of_C, of_D, of_bias

@@ -40,10 +40,10 @@ class Cross(ctypes.Structure):
     ]
 
 
-def cross_scan(x: Tensor) -> Tensor:
-    """An image (b d h w) as four sequences (b 4 d l), in the orders of `order.cross_scan`."""
+def cross_scan(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """An image (b d h w) as four sequences (b 4 d l) of ``dtype``, in the orders of `order.cross_scan`."""
     b, d, h, w = x.shape
-    y = torch.empty((b, DIRECTIONS, d, h * w), dtype=x.dtype, device=x.device)
+    y = torch.empty((b, DIRECTIONS, d, h * w), dtype=dtype, device=x.device)
     _launch("cross_scan", x, y)
     return y
 
