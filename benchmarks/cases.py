@@ -50,7 +50,7 @@ def mamba() -> Any:
 def unrolled_vmamba() -> Any:
     """VMamba-T whose scan is a loop in plain torch, so that every tool sees what happens in it."""
     vmamba.selective_scan = reference.selective_scan
-    return vmamba.build("vmamba_tiny")
+    return vmamba.build("vmamba_tiny", fused=False)
 
 
 def _tokens(n: int) -> tuple[str, tuple[int, ...], str]:
@@ -60,7 +60,7 @@ def _tokens(n: int) -> tuple[str, tuple[int, ...], str]:
 CASES = (
     Case("resnet50", "ResNet-50", nets.ResNet50),
     Case("vit_b", "ViT-B/16", nets.ViT),
-    Case("vmamba_tiny", "VMamba-T, scan as one operator", lambda: vmamba.build("vmamba_tiny")),
+    Case("vmamba_tiny", "VMamba-T, scan as one operator", lambda: vmamba.build("vmamba_tiny", fused=False)),
     Case("vmamba_tiny_unrolled", "VMamba-T, scan in plain torch", unrolled_vmamba),
     Case("gpt2", "GPT-2, 128 tokens", gpt2, _tokens(128), ("transformers.models.gpt2.modeling_gpt2",)),
     Case("mamba_130m", "Mamba-130m, 128 tokens", mamba, _tokens(128), ("transformers.models.mamba.modeling_mamba",)),

@@ -2,6 +2,8 @@
 
     OMP_WAIT_POLICY=passive PYTHONPATH=src:.venv/packages .venv/bin/python benchmarks/scan_cpu.py
 
+or of one table alone, printed and not written: ``scan_cpu.py "state 64" gradients``, or ``forward``.
+
 The packages are those of `make test-packages`, their Python alone. All are timed in one process in turns, so that what
 else the machine does falls on all alike; peak memory is that of a process each. Threads of OpenMP that wait do not spin
 (`passive`), or on a busy machine torch's parts would take many times as long.
@@ -96,10 +98,15 @@ def step(scan: Callable[..., Tensor], given: list[Tensor], grad: Tensor | None) 
     return torch.autograd.grad(scan(*given), given, grad)
 
 
+def warm(scan: Callable[..., Tensor], shape: tuple[int, ...], backward: bool) -> None:
+    """Compile what ``scan`` compiles, on a small shape: some take most of a minute for a call on the whole."""
+    given = operands((1, 32, 64, shape[3], shape[4]), backward)
+    step(scan, given, torch.ones(1, 32, 64) if backward else None)
+
+
 def peak(name: str, shape: tuple[int, ...], backward: bool) -> float:
     """MiB that a call takes at most above the operands, in a process of its own; the code is compiled before."""
-    given = operands((1, 32, 64, shape[3], shape[4]), backward)
-    step(load(name), given, torch.ones(1, 32, 64) if backward else None)
+    warm(load(name), shape, backward)
     given = operands(shape, backward)
     grad = torch.ones(shape[0], shape[1], shape[2]) if backward else None
     Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
@@ -120,14 +127,15 @@ def timed(shape: tuple[int, ...], backward: bool) -> dict[str, list[tuple[float,
     scans, found = {name: load(name) for name in names}, {name: [] for name in names}
     given = operands(shape, backward)
     grad = torch.ones(shape[0], shape[1], shape[2]) if backward else None
-    for turn in range(ROUNDS + 1):
+    for name in names:
+        warm(scans[name], shape, backward)
+    for _ in range(ROUNDS):
         for name in names:
             if found[name] and sum(x for x, _ in found[name]) > LONGEST:
                 continue
             start, used = time.perf_counter(), time.process_time()
             step(scans[name], given, grad)
-            if turn:  # the first one compiles and warms up
-                found[name].append((time.perf_counter() - start, time.process_time() - used))
+            found[name].append((time.perf_counter() - start, time.process_time() - used))
     return found
 
 
@@ -157,6 +165,20 @@ def rows(label: str, shape: tuple[int, ...], backward: bool) -> list[str]:
     return lines
 
 
+def table(label: str, backward: bool) -> list[str]:
+    """The lines of one table with its title."""
+    shape = SHAPES[label]
+    title = f"{label}: b d l n g = {' '.join(map(str, shape))}, {'with gradients' if backward else 'forward'}"
+    return [
+        "",
+        f"## {title}",
+        "",
+        "| form | 20 % (s) | 50 % (s) | 80 % (s) | processor s | times cpu | peak MiB | rounds |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+        *rows(label, shape, backward),
+    ]
+
+
 def main() -> None:
     cpu = next(
         (x.partition(":")[2].strip() for x in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in x), ""
@@ -178,23 +200,22 @@ def main() -> None:
         "pscan with discretisation and read-out. Processor seconds are those of all threads, the median: what others",
         "do on the machine makes rounds longer, and these hardly.",
     ]
-    for label, shape in SHAPES.items():
+    for label in SHAPES:
         for backward in (False, True):
-            title = f"{label}: b d l n g = {' '.join(map(str, shape))}, {'with gradients' if backward else 'forward'}"
-            lines += [
-                "",
-                f"## {title}",
-                "",
-                "| form | 20 % (s) | 50 % (s) | 80 % (s) | processor s | times cpu | peak MiB | rounds |",
-            ]
-            lines += ["|---|---:|---:|---:|---:|---:|---:|---:|", *rows(label, shape, backward)]
+            lines += table(label, backward)
             (HERE / "SCAN_CPU.md").write_text("\n".join(lines) + "\n")
-    lines += ["", "mamba_ssm's reference is not timed with gradients: on the first shape it takes over ten minutes."]
+    lines += [
+        "",
+        "Not timed: mamba_ssm's reference with gradients (over ten minutes on the first shape), mambapy with groups",
+        "(it has none).",
+    ]
     (HERE / "SCAN_CPU.md").write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
+    if len(sys.argv) == 3:
+        print("\n".join(table(sys.argv[1], sys.argv[2] == "gradients")))
+    elif len(sys.argv) > 1:
         print(peak(sys.argv[1], SHAPES[sys.argv[2]], sys.argv[3] == "1"))
     else:
         main()

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.utils import flop_counter
 
 from compat.nets_of_scripts import CASES, Small, made, state
+from flopscan import ops
 from flopscan.compat.torch import FlopCounterMode, install, register_flop_formula
 from flopscan.errors import UsageError
 from flopscan.ops.selective_scan import selective_scan
@@ -158,6 +159,56 @@ def test_torchs_own_counter_with_formulas() -> None:
         assert scan[torch.ops.flopscan.selective_scan] > 0
         assert theirs(lambda: matrix @ matrix.T).get_total_flops() == 2 * 3 * 4 * 3  # torch's own formula
     assert dict(flop_counter.flop_registry) == before
+
+
+def of_our_own() -> dict[str, Any]:
+    """Something to run with each of our operators, by the operator; those with a gradient run it too."""
+    u, A, B = torch.rand(1, 4, 9), -torch.rand(4, 3), torch.rand(1, 3, 9)
+    image, delta, four, states = (
+        torch.rand(1, 1, 3, 3),
+        torch.rand(1, 4, 1, 9),
+        -torch.rand(4, 3),
+        torch.rand(1, 4, 3, 9),
+    )
+
+    def both(run: Any, *operands: torch.Tensor) -> Any:
+        def forward_and_backward() -> None:
+            run(*(x.clone().requires_grad_() for x in operands)).sum().backward()
+
+        return forward_and_backward
+
+    return {
+        "selective_scan": both(lambda u, A, B: ops.selective_scan(u, u, A, B, B), u, A, B),
+        "cross_selective_scan": both(
+            lambda x, delta, A, B: ops.cross_selective_scan(x, delta, A, B, B), image, delta, four, states
+        ),
+        "causal_conv1d": both(ops.causal_conv1d, u, torch.rand(4, 2)),
+        "selective_state_update": lambda: ops.selective_state_update(
+            torch.rand(1, 4, 3), u[..., 0], u[..., 0], A, B[..., 0], B[..., 0]
+        ),
+    }
+
+
+STATES, STEPS, TAPS = 1 * 4 * 9 * 3, 1 * 4 * 9, 1 * 4 * 9 * 2
+FLOPS = {
+    # of a state 2 products and 2 multiply-adds, of a step delta u; backward 18 of a state and 4 of a step
+    "selective_scan": (6 * STATES + STEPS, 18 * STATES + 4 * STEPS),
+    # and three additions a pixel each way
+    "cross_selective_scan": (6 * STATES + STEPS + 3 * 9, 18 * STATES + 4 * STEPS + 3 * 9),
+    "causal_conv1d": (2 * TAPS, 4 * TAPS),
+    # of a state 2 products and 2 multiply-adds, of a channel dt x
+    "selective_state_update": (6 * 4 * 3 + 4, None),
+}
+
+
+@pytest.mark.parametrize("name", FLOPS)
+def test_torchs_own_counter_with_the_formulas_of_our_operators(name: str) -> None:
+    run = of_our_own()[name]
+    operators = [getattr(torch.ops.flopscan, name), getattr(torch.ops.flopscan, f"{name}_backward", None)]
+    assert not any(operator in theirs(run).get_flop_counts().get("Global", {}) for operator in operators)
+    with install():
+        counts = theirs(run).get_flop_counts()["Global"]
+    assert tuple(counts.get(operator) for operator in operators) == FLOPS[name]
 
 
 def test_formulas_that_are_asked_for() -> None:

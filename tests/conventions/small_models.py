@@ -50,7 +50,7 @@ IMAGES: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "swin": (lambda: Logits(module_level_models.MODELS["Swin"]()[0], "pixel_values"), 64),
     "convnext": (lambda: Logits(module_level_models.MODELS["ConvNeXt"]()[0], "pixel_values"), 64),
     "mambavision_t": (mamba_vision, 64),
-    "vmamba_t": (lambda: vmamba.build("vmamba_tiny"), 64),
+    "vmamba_t": (lambda: vmamba.build("vmamba_tiny", fused=False), 64),
 }
 TOKENS: dict[str, Callable[[], nn.Module]] = {
     "gpt2": _language("GPT2LMHeadModel", "GPT2Config", n_layer=2, n_embd=32, n_head=4),

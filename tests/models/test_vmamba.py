@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+import flopscan
 from flopscan.models import vmamba
 
 PUBLISHED = json.loads((Path(__file__).parents[1] / "data" / "vmamba_models.json").read_text())
@@ -203,3 +204,63 @@ def test_other_forms_are_refused(overrides: dict[str, str], message: str) -> Non
 def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(ValueError, match="no VMamba is called 'vmamba_huge'; there are vmamba_tiny, vmamba_small,"):
         vmamba.build("vmamba_huge")
+
+
+@pytest.mark.parametrize("name", ["vmamba_tiny", "vmamba_tiny_v0"])
+@pytest.mark.parametrize("size", [(32, 32), (36, 52)])
+def test_one_operator_does_what_its_parts_do(name: str, size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    model, apart = (vmamba.build(name, **SMALL, ssm_d_state=3, fused=fused).eval() for fused in (True, False))
+    apart.load_state_dict(model.state_dict())
+    images = torch.rand(2, 3, *size)
+
+    def run(model: nn.Module) -> list[Tensor]:
+        logits = model(images)
+        return [logits, *torch.autograd.grad(logits.square().sum(), list(model.parameters()))]
+
+    with Names() as names:
+        whole = run(model)
+    assert names.seen.count("flopscan::cross_selective_scan") == sum(SMALL["depths"])
+    assert names.seen.count("flopscan::cross_selective_scan_backward") == sum(SMALL["depths"])
+    assert "flopscan::selective_scan" not in names.seen
+    with Names() as names:
+        parts = run(apart)
+    assert names.seen.count("flopscan::selective_scan") == sum(SMALL["depths"])
+    assert "flopscan::cross_selective_scan" not in names.seen
+    for one, other in zip(whole, parts, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_torch_jit_records_the_parts() -> None:
+    model = vmamba.build("vmamba_tiny", **SMALL).eval()
+    with torch.no_grad():
+        graph = torch.jit.trace(model, torch.rand(1, 3, 32, 32)).inlined_graph
+    kinds = [node.kind() for node in graph.nodes()]
+    assert kinds.count("flopscan::selective_scan") == sum(SMALL["depths"])
+    assert "flopscan::cross_selective_scan" not in kinds
+
+
+@pytest.mark.parametrize("name", ["vmamba_tiny", "vmamba_tiny_v0"])
+@pytest.mark.parametrize("backward", [False, True])
+def test_a_run_for_real_is_counted_as_its_shapes_are(name: str, backward: bool) -> None:
+    model, images = vmamba.build(name, **SMALL), torch.rand(1, 3, 32, 32)
+    shapes, real = (flopscan.count(model, images, backward=backward, strict=True, run=run) for run in (False, True))
+    for convention in ("macs", "vmamba", "vmamba-v0", "gu", "fvcore", "dispatcher", "torch~groups"):
+        assert int(real.under(convention)) == int(shapes.under(convention)), convention
+    # backward the parts add up gradients of four sequences, where the operator has those of one image
+    more = int(shapes.flops) - int(real.flops)
+    assert more > 0 if backward else more == 0
+
+
+@pytest.mark.parametrize("name", ["vmamba_tiny", "vmamba_tiny_v0"])
+def test_compiled_and_exported_whole(name: str) -> None:
+    model, images = vmamba.build(name, **SMALL).eval(), torch.rand(2, 3, 32, 32)
+    torch._dynamo.reset()
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    with torch.no_grad():
+        logits = model(images)
+        torch.testing.assert_close(compiled(images), logits)
+        program = torch.export.export(model, (images,))
+        torch.testing.assert_close(program.module()(images), logits)
+    scans = [n for n in program.graph.nodes if n.target is torch.ops.flopscan.cross_selective_scan.default]
+    assert len(scans) == sum(SMALL["depths"])

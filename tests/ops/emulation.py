@@ -18,15 +18,15 @@ HEADER = Path(__file__).with_name("emulator.h")
 FLAGS = ("-std=c++17", "-O1", "-fno-strict-aliasing", "-ffp-contract=off", "-w", "-shared", "-fPIC",
          "-fsanitize=alignment", "-fsanitize-undefined-trap-on-error")  # fmt: skip
 _RUNNER = """
-static Scan parameter;
+static {kind} parameter;
 static void enter() {{ {name}(parameter); }}
-extern "C" void run(const Scan* s, int x, int y, int threads, int shared) {{
+extern "C" void run(const {kind}* s, int x, int y, int threads, int shared) {{
   parameter = *s;
   emulator::body = enter;
   for (int j = 0; j < y; j++)
     for (int i = 0; i < x; i++) emulator::run_block(threads, shared, Index{{(unsigned)i, (unsigned)j, 0}});
 }}
-extern "C" int parameter_size() {{ return sizeof(Scan); }}
+extern "C" int parameter_size() {{ return sizeof({kind}); }}
 """
 
 
@@ -39,9 +39,9 @@ def folder() -> Path:
 
 
 @functools.cache
-def compiled(source: str, options: tuple[str, ...], name: str) -> ctypes.CDLL:
-    """The kernel ``name`` as a library of the CPU."""
-    text = HEADER.read_text() + source + _RUNNER.format(name=name)
+def compiled(source: str, options: tuple[str, ...], name: str, kind: str = "Scan") -> ctypes.CDLL:
+    """The kernel ``name``, whose parameter is a ``kind``, as a library of the CPU."""
+    text = HEADER.read_text() + source + _RUNNER.format(name=name, kind=kind)
     text = "".join(line for line in text.splitlines(keepends=True) if not line.startswith("#pragma unroll"))
     key = hashlib.sha256("\0".join([text, *options, *FLAGS]).encode()).hexdigest()[:32]
     library = folder() / f"{key}.so"
@@ -61,7 +61,7 @@ def launch(
     parameter: ctypes.Structure, device: torch.device,
 ) -> None:  # fmt: skip
     """Stands for `flopscan.ops.selective_scan.nvrtc.launch`."""
-    library = compiled(source, options, name)
+    library = compiled(source, options, name, type(parameter).__name__)
     assert library.parameter_size() == ctypes.sizeof(parameter)
     assert shared <= 227 * 1024, f"{name} asks for {shared} bytes of shared memory"
     library.run(ctypes.byref(parameter), *grid, threads, shared)

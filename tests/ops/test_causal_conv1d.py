@@ -96,3 +96,119 @@ def test_operands_that_do_not_fit() -> None:
         causal_conv1d_update(operands["x"], torch.zeros(B, D, 3), operands["weight"], cache_seqlens=torch.zeros(B))
     with pytest.raises(ValueError, match="keeps 2 steps, expected w - 1, 3"):
         causal_conv1d_update(operands["x"], torch.zeros(B, D, 2), operands["weight"])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "text"),
+    [
+        ({"x": torch.rand(B, D, 0)}, ValueError, "axis l is 0 in 'x' (2, 6, 0), expected at least 1"),
+        ({"x": torch.rand(D, L)}, ValueError, "operand 'x' is (6, 11), expected 'b d l'"),
+        ({"weight": torch.rand(D, 0)}, ValueError, "axis w is 0 in 'weight' (6, 0), expected at least 1"),
+        ({"weight": torch.rand(D, W, device="meta")}, ValueError, "operand 'weight' is on meta and 'x' on cpu"),
+        ({"bias": torch.rand(D, 1)}, ValueError, "operand 'bias' is (6, 1), expected 'd'"),
+        ({"bias": torch.ones(D, dtype=torch.int32)}, TypeError, "operand 'bias' is int32, expected float16"),
+        ({"x": torch.rand(B, D, L, dtype=torch.complex64)}, TypeError, "operand 'x' is complex64"),
+        (
+            {"final_states_out": torch.rand(B, D, 2), "return_final_states": True}, ValueError,
+            "operand 'final_states_out' is (2, 6, 2), expected 'b d 3'",
+        ),
+    ],
+)  # fmt: skip
+def test_more_operands_that_do_not_fit(wrong: dict[str, Any], error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=re.escape(text)):
+        causal_conv1d(**{**make(torch.float32), **wrong})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "text"),
+    [
+        ({"x": torch.rand(D)}, ValueError, "causal_conv1d_update: operand 'x' is (6,), expected 'b d' or 'b d l'"),
+        ({"x": None}, TypeError, "causal_conv1d_update: operand 'x' is NoneType, expected a tensor"),
+        ({"x": torch.ones(B, D, dtype=torch.int64)}, TypeError, "operand 'x' is int64"),
+        ({"x": torch.rand(B, D, 0)}, ValueError, "axis l is 0"),
+        ({"conv_state": torch.rand(B, 5, 3)}, ValueError, "axis d is 5 in 'conv_state', and 6 there"),
+        ({"conv_state": torch.rand(3, D, 3)}, ValueError, "axis b is 3 in 'conv_state', and 2 there"),
+        ({"conv_state": torch.ones(B, D, 3, dtype=torch.int8)}, TypeError, "operand 'conv_state' is int8"),
+        ({"conv_state_indices": torch.rand(B)}, TypeError, "'conv_state_indices' is float32, expected int32 or int64"),
+        ({"conv_state_indices": torch.tensor([0])}, ValueError, "operand 'conv_state_indices' is (1,), expected 'b'"),
+        ({"weight": torch.rand(5, W)}, ValueError, "operand 'weight' is (5, 4), expected 'd w'"),
+    ],
+)  # fmt: skip
+def test_steps_that_do_not_fit(wrong: dict[str, Any], error: type[Exception], text: str) -> None:
+    state = torch.rand(B, D, 3)
+    given, before = {"x": torch.rand(B, D), "conv_state": state, "weight": torch.rand(D, W)}, state.clone()
+    with pytest.raises(error, match=re.escape(text)):
+        causal_conv1d_update(**{**given, **wrong})
+    assert torch.equal(state, before)
+
+
+def test_sizes_at_the_edge() -> None:
+    weight = torch.rand(D, W)
+    assert causal_conv1d(torch.rand(0, D, L), weight).shape == (0, D, L)
+    x = torch.rand(B, D, 2)  # shorter than the filter
+    whole = causal_conv1d(torch.cat((torch.zeros(B, D, 5), x), -1), weight)[..., 5:]
+    torch.testing.assert_close(causal_conv1d(x, weight), whole)
+    torch.testing.assert_close(causal_conv1d(x, weight[:, :1]), x * weight[:, :1])
+    nothing_kept = torch.rand(B, D, 0)
+    torch.testing.assert_close(causal_conv1d_update(x, nothing_kept, weight[:, :1]), x * weight[:, :1])
+
+
+def test_a_nan_goes_where_the_filter_takes_it() -> None:
+    x = torch.rand(B, D, L)
+    x[1, 2, 5] = float("nan")
+    seen = causal_conv1d(x, torch.rand(D, W), activation="silu").isnan().nonzero().tolist()
+    assert seen == [[1, 2, i] for i in range(5, 5 + W)]
+
+
+def test_compiled_and_exported_whole() -> None:
+    weight, bias = torch.rand(D, W), torch.rand(D)
+
+    class Model(torch.nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return causal_conv1d(x, weight, bias, activation="silu")
+
+    x, longer = torch.rand(B, D, L), torch.rand(B, D, 3 * L)
+    torch._dynamo.reset()
+    compiled = torch.compile(Model(), backend="aot_eager", fullgraph=True)
+    assert torch.equal(compiled(x), Model()(x))
+    assert torch.equal(compiled(longer), Model()(longer))
+    length = torch.export.Dim("length", min=2, max=4096)
+    program = torch.export.export(Model(), (x,), dynamic_shapes=({2: length},))
+    nodes = [node for node in program.graph.nodes if node.target is torch.ops.flopscan.causal_conv1d.default]
+    assert len(nodes) == 1
+    assert torch.equal(program.module()(longer), Model()(longer))
+    step = torch.compile(causal_conv1d_update, backend="aot_eager", fullgraph=True)
+    state, own = torch.zeros(B, D, W - 1), torch.zeros(B, D, W - 1)
+    assert torch.equal(step(x[..., 0], state, weight), causal_conv1d_update(x[..., 0], own, weight))
+    assert torch.equal(state, own)
+
+
+def test_under_torch_func() -> None:
+    operands = make(states=True)
+
+    def loss(own: dict[str, Any]) -> Tensor:
+        return causal_conv1d(**own, activation="silu").square().sum()
+
+    found = torch.func.grad(loss)(operands)
+    for name, x in found.items():
+        own = {k: v.clone().requires_grad_(k == name) for k, v in operands.items()}
+        assert torch.equal(x, *torch.autograd.grad(loss(own), own[name]))
+    dims = {"x": 0, "weight": None, "bias": None, "initial_states": 0}
+    samples = {name: x if dims[name] is None else x.unsqueeze(1) for name, x in operands.items()}
+    many = torch.vmap(torch.func.grad(loss), in_dims=(dims,))(samples)
+    for i in range(B):
+        alone = torch.func.grad(loss)({k: x if dims[k] is None else x[i] for k, x in samples.items()})
+        for name, x in alone.items():
+            torch.testing.assert_close(many[name][i], x)
+    with pytest.raises(NotImplementedError, match="causal_conv1d has no forward-mode derivative"):
+        torch.func.jvp(lambda x: loss({**operands, "x": x}), (operands["x"],), (operands["x"],))
+    with pytest.raises(NotImplementedError, match="causal_conv1d can be differentiated once"):
+        torch.func.grad(lambda own: torch.func.grad(loss)(own)["x"].sum())(operands)
+
+
+def test_differentiated_once_and_no_more() -> None:
+    operands = make()
+    x = operands["x"].requires_grad_()
+    (grad,) = torch.autograd.grad(causal_conv1d(**operands).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="causal_conv1d can be differentiated once: its gradient has no gradient"):
+        grad.sum().backward()

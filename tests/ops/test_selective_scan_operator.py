@@ -190,6 +190,94 @@ def test_vmap_is_a_loop(mapped: tuple[str, ...], B: str) -> None:
         torch.testing.assert_close(one, torch.stack(right))
 
 
+def loss(operands: dict[str, Any]) -> Tensor:
+    out, state = scan(operands, return_last_state=True)
+    return out.square().sum() + state.square().sum()
+
+
+@pytest.mark.parametrize("B", ["d n", "b n l", "b g n l"])
+def test_the_gradient_of_torch_func_is_that_of_autograd(B: str) -> None:
+    operands = tensors(Case(9, 3, b=2, d=4, g=2, B=B))
+    found = torch.func.grad(loss)(operands)
+    for name, x in operands.items():
+        own = {k: v.clone().requires_grad_(k == name) for k, v in operands.items()}
+        assert torch.equal(found[name], *torch.autograd.grad(loss(own), own[name])), (name, x.shape)
+    value, pull = torch.func.vjp(lambda u: scan({**operands, "u": u}), operands["u"])
+    assert torch.equal(
+        *pull(2 * value), torch.func.grad(lambda u: scan({**operands, "u": u}).square().sum())(operands["u"])
+    )
+
+
+@pytest.mark.parametrize("B", ["d n", "b n l", "b g n l"])
+def test_the_gradient_of_each_sample(B: str) -> None:
+    operands = tensors(Case(9, 3, b=3, d=4, g=2, B=B))
+    shared = {"A", "D", "delta_bias", *(("B",) if B == "d n" else ())}
+    dims = {name: None if name in shared else 0 for name in operands}
+    samples = {name: x if name in shared else x.unsqueeze(1) for name, x in operands.items()}
+    found = torch.vmap(torch.func.grad(loss), in_dims=(dims,))(samples)
+    for i in range(3):
+        alone = torch.func.grad(loss)({name: x if name in shared else x[i] for name, x in samples.items()})
+        for name, x in alone.items():
+            torch.testing.assert_close(found[name][i], x)
+
+
+def test_many_gradients_of_one_scan() -> None:
+    operands = tensors(Case(5, 3, b=1, d=2))
+    out, pull = torch.func.vjp(lambda A: scan({**operands, "A": A}), operands["A"])
+    many = torch.randn(3, *out.shape)
+    (found,) = torch.vmap(pull)(many)
+    torch.testing.assert_close(found, torch.stack([pull(each)[0] for each in many]))
+    whole = torch.func.jacrev(lambda A: scan({**operands, "A": A}))(operands["A"])
+    each = torch.eye(out.numel()).view(-1, *out.shape)
+    torch.testing.assert_close(whole.flatten(0, 2), torch.stack([pull(one)[0] for one in each]))
+
+
+def test_autograd_around_a_vmap_and_a_gradient_around_it() -> None:
+    operands = tensors(Case(9, 3, b=2, d=4, g=2))
+    A, twice = operands["A"].clone().requires_grad_(), torch.stack([operands["u"], 2 * operands["u"]])
+
+    def both_of(A: Tensor) -> Tensor:
+        return torch.vmap(lambda u: scan({**operands, "u": u, "A": A}))(twice).square().sum()
+
+    right = torch.autograd.grad(sum(scan({**operands, "u": u, "A": A}).square().sum() for u in twice), A)[0]
+    torch.testing.assert_close(torch.autograd.grad(both_of(A), A)[0], right)
+    torch.testing.assert_close(torch.func.grad(both_of)(operands["A"]), right)
+
+
+def test_what_torch_func_is_refused() -> None:
+    operands = tensors()
+
+    def of_u(u: Tensor) -> Tensor:
+        return scan({**operands, "u": u}).square().sum()
+
+    u = operands["u"]
+    with pytest.raises(
+        NotImplementedError, match=re.escape("no forward-mode derivative (torch.func.jvp, jacfwd): use")
+    ):
+        torch.func.jvp(of_u, (u,), (u,))
+    with pytest.raises(NotImplementedError, match="selective_scan can be differentiated once: its gradient has no"):
+        torch.func.grad(lambda u: torch.func.grad(of_u)(u).sum())(u)
+
+
+@pytest.mark.parametrize("form", [name for name in ("cpu", "chunked") if forms.find(name)])
+@pytest.mark.parametrize(
+    "case", [Case(130, 16, d=80), Case(300, 1, b=2, d=40, g=2), Case(65, 4, d=33, B="d n")], ids=str
+)
+def test_the_same_on_any_number_of_threads_where_asked(case: Case, form: str) -> None:
+    operands, before, found = tensors(case), torch.get_num_threads(), []
+    torch.use_deterministic_algorithms(True)
+    try:
+        with forms.use(form):
+            for count in (1, 2, 3, 7, 1):
+                torch.set_num_threads(count)
+                found.append(both(scan, operands))
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        assert all(torch.equal(x, y) for x, y in zip(found[0], other, strict=True))
+
+
 def test_differentiated_once_and_no_more() -> None:
     operands = tensors()
     u = operands["u"].requires_grad_()

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils import flop_counter
 
-import flopscan.ops.selective_scan  # noqa: F401  (its operators are registered then)
+import flopscan.ops  # noqa: F401  (its operators are registered then)
 from flopscan import conventions, rules
 from flopscan.analysis import price_call
 from flopscan.capture.engine import operator_of
@@ -23,7 +23,9 @@ PRODUCTS = (
     "aten::_weight_int4pack_mm", "aten::mkldnn_convolution", "aten::miopen_convolution",
     "aten::cudnn_convolution_transpose", "aten::_conv_depthwise2d", "aten::conv_depthwise3d", "aten::_cdist_forward",
     CPU_ATTENTION, f"{CPU_ATTENTION}_backward", "aten::_scaled_dot_product_fused_attention_overrideable",
-    "flopscan::selective_scan", "flopscan::selective_scan_backward",
+    "flopscan::selective_scan", "flopscan::selective_scan_backward", "flopscan::cross_selective_scan",
+    "flopscan::cross_selective_scan_backward", "flopscan::selective_state_update", "flopscan::causal_conv1d",
+    "flopscan::causal_conv1d_backward",
     "DaoAILab::_causal_conv1d_fwd_cpp", "DaoAILab::_causal_conv1d_update_cpp", "DaoAILab::_causal_conv1d_bwd_cpp",
 )  # fmt: skip
 

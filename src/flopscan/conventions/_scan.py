@@ -7,6 +7,7 @@ from flopscan.core.trace import Call
 
 OPERATOR = "flopscan::selective_scan"
 BACKWARD = "flopscan::selective_scan_backward"
+CROSS = "flopscan::cross_selective_scan"  # of an image in four directions, whose channels A and delta have
 SSD = "flopscan::ssd"
 UPDATE = "flopscan::selective_state_update"
 CAUSAL_CONVOLUTION = "flopscan::causal_conv1d"
@@ -15,8 +16,8 @@ _DISPATCHED = "DaoAILab::_causal_conv1d_"  # the package's own operators, where 
 
 def sizes(call: Call) -> tuple[int, int, int, int]:
     """b, d, l and n of a scan; a complex state counts once, as A has it."""
-    batch, channels, length = call["u"].shape
-    return batch, channels, length, call["A"].shape[-1]
+    (channels, states), steps = call["A"].shape, call["delta"].shape
+    return steps[0], channels, steps[-1], states
 
 
 def _taps(call: Call) -> int:
@@ -48,14 +49,19 @@ def per_state(halves_or_ones: float, *, skip: int = 0, gate: int = 0, always: in
     return count
 
 
+def scans(forward: Handle, backward: Handle | None = None) -> dict[str, Handle]:
+    """The handles of a scan and of its gradient, whether it is of sequences or of an image."""
+    found = {OPERATOR: forward, CROSS: forward}
+    return found if backward is None else {**found, BACKWARD: backward, f"{CROSS}_backward": backward}
+
+
 def every_scan(factor: int) -> dict[str, Handle]:
     """The handles of a convention with ``factor`` per token, inner channel and state of any scan, twice that backward.
 
     The channels are those that the scan has: of Mamba-2 its heads times their channels. A decoding step is one token.
     """
     return {
-        OPERATOR: per_state(factor),
-        BACKWARD: per_state(2 * factor),
+        **scans(per_state(factor), per_state(2 * factor)),
         SSD: lambda call: factor * call["x"].numel * call["B"].shape[-1],
         f"{SSD}_backward": lambda call: 2 * factor * call["x"].numel * call["B"].shape[-1],
         UPDATE: lambda call: factor * call["x"].numel * call["state"].shape[-1],

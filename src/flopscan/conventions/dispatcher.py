@@ -19,7 +19,7 @@ A grouped convolution's gradients are counted right here: torch's own formula ta
 from __future__ import annotations
 
 from flopscan.conventions import _products
-from flopscan.conventions._scan import BACKWARD, OPERATOR, SSD, UPDATE, sizes
+from flopscan.conventions._scan import SSD, UPDATE, scans, sizes
 from flopscan.core.convention import Convention, Handle
 from flopscan.core.trace import Call
 
@@ -100,8 +100,7 @@ CONVENTION = Convention(
     source="torch.utils.flop_counter.FlopCounterMode 2.13 on kernels in plain PyTorch, transformers 5.23",
     weights={"fma": 2},
     handles={
-        OPERATOR: _scan,
-        BACKWARD: lambda call: 2 * _scan(call),
+        **scans(_scan, lambda call: 2 * _scan(call)),
         SSD: _ssd,
         f"{SSD}_backward": lambda call: 2 * _ssd(call),
         UPDATE: _update,

@@ -4,7 +4,7 @@
 softplus, D and z are left out. "Triple that for forward + backward", so backward is 18.
 """
 
-from flopscan.conventions._scan import BACKWARD, OPERATOR, per_state
+from flopscan.conventions._scan import per_state, scans
 from flopscan.core.convention import Convention
 
 CONVENTION = Convention(
@@ -13,7 +13,7 @@ CONVENTION = Convention(
     summary="2 per multiply-add, and 9 per (b,d,l,n) of a scan (18 backward), nothing else",
     source="A. Gu in state-spaces/mamba issue 110",
     weights={"fma": 2},
-    handles={OPERATOR: per_state(9), BACKWARD: per_state(18)},
+    handles=scans(per_state(9), per_state(18)),
     scan="9bdln",
     used_by=("Mamba's authors, on top of 2 * parameters * tokens; its 9 is the scan in VMamba and those after it"),
 )

@@ -1,7 +1,7 @@
 """How LocalMamba counts LocalVim: 5 per (b, d, l, n) and 2 per (b, d, l), added to MACs; projections counted once."""
 
 from flopscan.conventions import _einsum
-from flopscan.conventions._scan import CAUSAL_CONVOLUTIONS, OPERATOR, per_state
+from flopscan.conventions._scan import CAUSAL_CONVOLUTIONS, per_state, scans
 from flopscan.conventions.fvcore import HANDLES
 from flopscan.core.convention import Convention
 
@@ -14,7 +14,7 @@ CONVENTION = Convention(
         **HANDLES,
         "torch::einsum": _einsum.macs,
         **CAUSAL_CONVOLUTIONS,
-        OPERATOR: per_state(5, always=2),
+        **scans(per_state(5, always=2)),
     },
     phases=("forward",),
     scan="5bdln + 2bdl",

@@ -8,7 +8,7 @@ count of an einsum with four digits (VMamba-T v0: 5.62689504 G published, 5,626,
 from __future__ import annotations
 
 from flopscan.conventions import _einsum
-from flopscan.conventions._scan import CAUSAL_CONVOLUTIONS, OPERATOR, per_state
+from flopscan.conventions._scan import CAUSAL_CONVOLUTIONS, per_state, scans
 from flopscan.conventions.fvcore import HANDLES
 from flopscan.core.convention import Convention
 
@@ -21,7 +21,7 @@ CONVENTION = Convention(
         **HANDLES,
         "torch::einsum": _einsum.macs,
         **CAUSAL_CONVOLUTIONS,
-        OPERATOR: per_state(9, skip=1, gate=1),
+        **scans(per_state(9, skip=1, gate=1)),
         "flopscan::selective_scan_states": per_state(7),  # Spatial-Mamba's copy of the function, without C
     },
     phases=("forward",),

@@ -5,7 +5,7 @@ These are the totals of the paper's first version: 4.5, 9.1 and 15.2 G for the v
 """
 
 from flopscan.conventions import _einsum
-from flopscan.conventions._scan import CAUSAL_CONVOLUTIONS, OPERATOR, per_state
+from flopscan.conventions._scan import CAUSAL_CONVOLUTIONS, per_state, scans
 from flopscan.conventions.fvcore import HANDLES
 from flopscan.core.convention import Convention
 
@@ -18,7 +18,7 @@ CONVENTION = Convention(
         **HANDLES,
         "torch::einsum": _einsum.macs,
         **CAUSAL_CONVOLUTIONS,
-        OPERATOR: per_state(3.5, skip=1),
+        **scans(per_state(3.5, skip=1)),
     },
     phases=("forward",),
     scan="3.5bdln + bdl for D",

@@ -20,9 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flopscan.models.vmamba_forms import CONFIGS
-from flopscan.ops import selective_scan
-
-DIRECTIONS = 4
+from flopscan.ops import cross_selective_scan, selective_scan
+from flopscan.ops.cross_selective_scan.order import DIRECTIONS, cross_merge, cross_scan, each_in_order
 
 INPUT_SHAPE = (1, 3, 224, 224)
 
@@ -44,6 +43,8 @@ class VMamba(nn.Module):
 
     ``dims`` is the width of the first stage, doubled at every next, or the widths of all stages. ``norm_layer`` "ln"
     keeps channels last between blocks, "ln2d" first. ``drop_path_rate`` is that of the last block, in training.
+    ``fused`` scans all four directions by one operator; False runs the parts as the authors' code does, for tools that
+    count what they see.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class VMamba(nn.Module):
         patchembed_version: str = "v1",
         norm_layer: str = "ln",
         drop_path_rate: float = 0.2,
+        fused: bool = True,
     ) -> None:
         super().__init__()
         _check("forward_type", forward_type, "v0", "v05_noz")
@@ -76,6 +78,7 @@ class VMamba(nn.Module):
             "conv": ssm_conv,
             "conv_bias": ssm_conv_bias,
             "forward_type": forward_type,
+            "fused": fused,
         }
         widths = [dims * 2**i for i in range(len(depths))] if isinstance(dims, int) else list(dims)
         rates = [drop_path_rate * i / max(sum(depths) - 1, 1) for i in range(sum(depths))]
@@ -134,8 +137,10 @@ class SS2D(nn.Module):
         conv_bias: bool,
         forward_type: str,
         channels_first: bool,
+        fused: bool = True,
     ) -> None:
         super().__init__()
+        self.fused = fused
         inner = int(ratio * dim)
         self.state = state
         self.rank = math.ceil(dim / 16) if rank == "auto" else int(rank)
@@ -179,29 +184,47 @@ class SS2D(nn.Module):
         return self.out_proj(y)
 
     def scan(self, x: Tensor) -> Tensor:
-        """The image (b d h w) after one selective scan over the sequences of all four directions."""
-        sequences = cross_scan(x)
-        delta, B, C = self.project(sequences)
-        y = selective_scan(
-            sequences.flatten(1, 2),
-            delta.flatten(1, 2),
-            -torch.exp(self.A_logs.float()),
-            B.contiguous(),
-            C.contiguous(),
-            self.Ds.float(),
-            delta_bias=self.dt_projs_bias.flatten().float(),
-            delta_softplus=True,
-        )
-        return cross_merge(y.unflatten(1, (DIRECTIONS, -1)), *x.shape[2:])
+        """The image (b d h w) after one selective scan over the sequences of all four directions.
+
+        Where ``fused``, on values by one operator that reads and adds up the directions by itself. Else, and on meta
+        tensors and for torch.jit, as its authors' code runs it: counters see the sequences, the scan and their sum.
+        """
+        A, D, bias = -torch.exp(self.A_logs.float()), self.Ds.float(), self.dt_projs_bias.flatten().float()
+        if not self.fused or x.is_meta or torch.jit.is_tracing():
+            sequences = cross_scan(x)
+            low, B, C = self.project(sequences)
+            y = selective_scan(
+                sequences.flatten(1, 2), self.step_sizes(low).flatten(1, 2), A, B.contiguous(), C.contiguous(), D,
+                delta_bias=bias, delta_softplus=True,
+            )  # fmt: skip
+            return cross_merge(y.unflatten(1, (DIRECTIONS, -1)), *x.shape[2:])
+        low, B, C = self.project_pixels(x)
+        return cross_selective_scan(x, self.step_sizes(low), A, B, C, D, bias, delta_softplus=True)
 
     def project(self, sequences: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Step sizes (b k d l), B and C (b k n l) of sequences (b k d l)."""
-        sizes = [self.rank, self.state, self.state]
+        """Step sizes of rank r (b k r l), B and C (b k n l) of sequences (b k d l)."""
         if self.gated:
-            low, B, C = torch.einsum("bkdl,kcd->bkcl", sequences, self.x_proj_weight).split(sizes, dim=2)
-            return torch.einsum("bkrl,kdr->bkdl", low, self.dt_projs_weight), B, C
-        low, B, C = _project_each(sequences, self.x_proj_weight).split(sizes, dim=2)
-        return _project_each(low, self.dt_projs_weight), B, C
+            made = torch.einsum("bkdl,kcd->bkcl", sequences, self.x_proj_weight)
+        else:
+            made = _project_each(sequences, self.x_proj_weight)
+        low, B, C = made.split([self.rank, self.state, self.state], dim=2)
+        return low, B, C
+
+    def project_pixels(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same of an image (b d h w): made pixel by pixel, and only then, r + 2n for d, put in four orders."""
+        pixels = x.flatten(2)
+        if self.gated:
+            made = torch.einsum("bdl,kcd->bkcl", pixels, self.x_proj_weight)
+        else:
+            made = F.conv1d(pixels, self.x_proj_weight.flatten(0, 1)[..., None]).unflatten(1, (DIRECTIONS, -1))
+        low, B, C = each_in_order(made, *x.shape[2:]).split([self.rank, self.state, self.state], dim=2)
+        return low, B, C
+
+    def step_sizes(self, low: Tensor) -> Tensor:
+        """Step sizes (b k d l) of those of rank r (b k r l)."""
+        if self.gated:
+            return torch.einsum("bkrl,kdr->bkdl", low, self.dt_projs_weight)
+        return _project_each(low, self.dt_projs_weight)
 
 
 class Mlp(nn.Module):
@@ -280,20 +303,6 @@ class DropPath(nn.Module):
             return x
         kept = x.new_empty((x.shape[0],) + (1,) * (x.dim() - 1)).bernoulli_(1 - self.rate)
         return x * kept.div_(1 - self.rate)
-
-
-def cross_scan(x: Tensor) -> Tensor:
-    """An image (b c h w) as four sequences (b 4 c l): row by row, column by column, and both from the end."""
-    onward = torch.stack((x.flatten(2), x.transpose(2, 3).flatten(2)), dim=1)
-    return torch.cat((onward, onward.flip(-1)), dim=1)
-
-
-def cross_merge(sequences: Tensor, height: int, width: int) -> Tensor:
-    """The image (b c h w) of four sequences (b 4 c l) in the order of `cross_scan`, summed: 3 additions an element."""
-    both = sequences[:, :2] + sequences[:, 2:].flip(-1)
-    rows = both[:, 0].unflatten(-1, (height, width))
-    columns = both[:, 1].unflatten(-1, (width, height))
-    return rows + columns.transpose(2, 3)
 
 
 def _project_each(sequences: Tensor, weight: Tensor) -> Tensor:

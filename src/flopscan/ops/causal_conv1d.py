@@ -16,8 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from flopscan.ops.checks import Shapes, check_dtype, check_tensors
+from flopscan.ops.functional import Transformable, one_by_one, refuse_second
 
-_OP = "causal_conv1d"
+_OP, _UPDATE = "causal_conv1d", "causal_conv1d_update"
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _OPERANDS = "Tensor x, Tensor weight, Tensor? bias=None, Tensor? initial_states=None, str? activation=None"
 
@@ -46,9 +47,11 @@ def causal_conv1d(
     """
     if seq_idx is not None:
         raise NotImplementedError("causal_conv1d: sequences packed into one (seq_idx) are not supported")
-    out: Tensor = torch.ops.flopscan.causal_conv1d.default(x, weight, bias, initial_states, activation)
+    out: Tensor = transformable(x, weight, bias, initial_states, activation)
     if not return_final_states:
         return out
+    if final_states_out is not None:
+        _check_final(x, weight, final_states_out)
     final = _before(x, weight, initial_states)[..., x.shape[-1] :]
     if final_states_out is None:
         return out, final
@@ -71,14 +74,13 @@ def causal_conv1d_update(
     """
     if cache_seqlens is not None:
         raise NotImplementedError("causal_conv1d_update: a circular state (cache_seqlens) is not supported")
+    _check_update(x, conv_state, weight, conv_state_indices)
     steps = x.unsqueeze(-1) if x.dim() == 2 else x
     own = conv_state if conv_state_indices is None else conv_state[conv_state_indices]
     width, kept = weight.shape[-1], conv_state.shape[-1]
-    if kept < width - 1:
-        raise ValueError(f"causal_conv1d_update: operand 'conv_state' keeps {kept} steps, expected w - 1, {width - 1}")
     before = own[..., kept - width + 1 :].to(x.dtype)
-    out: Tensor = torch.ops.flopscan.causal_conv1d.default(steps, weight, bias, before, activation)
-    moved = torch.cat((own, steps.to(own.dtype)), -1)[..., -kept:]
+    out: Tensor = transformable(steps, weight, bias, before, activation)
+    moved = torch.cat((own, steps.to(own.dtype)), -1)[..., steps.shape[-1] :]
     if conv_state_indices is None:
         conv_state.copy_(moved)
     else:
@@ -99,9 +101,37 @@ def _check(x: Tensor, weight: Tensor, bias: Any, initial_states: Any, activation
         raise ValueError(
             f"{_OP}: operand 'initial_states' has {shapes.sizes['s']} steps, expected w - 1, {shapes.sizes['w'] - 1}"
         )
-    shapes.within("l", 1)
+    for letter in "lw":
+        shapes.within(letter, 1)
     if activation not in (None, "silu", "swish"):
         raise ValueError(f"{_OP}: the activation is {activation!r}, expected None, 'silu' or 'swish'")
+
+
+def _check_final(x: Tensor, weight: Tensor, final_states_out: Any) -> None:
+    """Raise unless the tensor for the last steps is one of their shape."""
+    check_tensors(_OP, {"final_states_out": final_states_out})
+    shapes = Shapes(_OP)
+    shapes.take("x", x, "b d l")
+    shapes.take("final_states_out", final_states_out, f"b d {weight.shape[-1] - 1}")
+
+
+def _check_update(x: Any, conv_state: Any, weight: Any, conv_state_indices: Any) -> None:
+    """Raise ValueError or TypeError, in axis letters, unless steps and states go together."""
+    operands = {"x": x, "weight": weight, "conv_state": conv_state, "conv_state_indices": conv_state_indices}
+    check_tensors(_UPDATE, operands, optional=("conv_state_indices",))
+    shapes = Shapes(_UPDATE)
+    shapes.take("x", x, "b d", "b d l")
+    shapes.take("weight", weight, "d w")
+    if conv_state_indices is not None:
+        shapes.take("conv_state_indices", conv_state_indices, "b")
+        check_dtype(_UPDATE, "conv_state_indices", conv_state_indices, (torch.int32, torch.int64))
+    shapes.take("conv_state", conv_state, "b d s" if conv_state_indices is None else "c d s")
+    for name in ("x", "conv_state"):
+        check_dtype(_UPDATE, name, operands[name], _FLOATS)
+    if shapes.sizes["s"] < shapes.sizes["w"] - 1:
+        raise ValueError(
+            f"{_UPDATE}: operand 'conv_state' keeps {shapes.sizes['s']} steps, expected w - 1, {shapes.sizes['w'] - 1}"
+        )
 
 
 def _before(x: Tensor, weight: Tensor, initial_states: Tensor | None) -> Tensor:
@@ -191,14 +221,24 @@ def _save(ctx: Any, inputs: Sequence[Any], output: Tensor) -> None:
 def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     """The gradient of every operand, by one call of the gradient operator."""
     operands = ctx.saved_tensors
-    grads = torch.ops.flopscan.causal_conv1d_backward.default(grad, *operands, ctx.activation)
+    grads = transformable.gradient(grad, *operands, ctx.activation)
     return *(None if operand is None else each for operand, each in zip(operands, grads, strict=True)), None
 
 
-def _refuse_second(ctx: Any, *grads: Tensor) -> None:
-    """Raise NotImplementedError: the gradient has no gradient."""
-    raise NotImplementedError("causal_conv1d can be differentiated once: its gradient has no gradient")
+def _folded(info: Any, in_dims: Sequence[Any], *args: Any) -> tuple[Tensor, int]:
+    """The operator under vmap: one call after the other."""
+    given = (*args, None, None, None)[:5]
+    dims = (*in_dims, None, None, None)[:5]
+    (out,), _ = one_by_one(lambda *operands: (transformable(*operands),), info, dims, *given)
+    return out, 0
 
 
+def _folded_backward(info: Any, in_dims: Sequence[Any], *args: Any) -> Any:
+    """Its gradient under vmap."""
+    return one_by_one(transformable.gradient, info, in_dims, *args)
+
+
+transformable = Transformable(_OP, _save, _differentiate, _folded, _folded_backward)
+torch.library.register_vmap("flopscan::causal_conv1d", _folded, lib=_library)
 torch.library.register_autograd("flopscan::causal_conv1d", _differentiate, setup_context=_save, lib=_library)
-torch.library.register_autograd("flopscan::causal_conv1d_backward", _refuse_second, lib=_library)
+torch.library.register_autograd("flopscan::causal_conv1d_backward", refuse_second(_OP), lib=_library)

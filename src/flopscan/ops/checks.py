@@ -16,7 +16,7 @@ from torch import Tensor
 
 LETTERS = {
     torch.float16: "float16", torch.bfloat16: "bfloat16", torch.float32: "float32", torch.float64: "float64",
-    torch.complex64: "complex64", torch.complex128: "complex128",
+    torch.complex64: "complex64", torch.complex128: "complex128", torch.int32: "int32", torch.int64: "int64",
 }  # fmt: skip
 
 

@@ -16,6 +16,8 @@ from flopscan.core.trace import Call
 KINDS: Mapping[str, str] = {
     "flopscan::selective_scan": "selective scan",
     "flopscan::selective_scan_backward": "selective scan",
+    "flopscan::cross_selective_scan": "selective scan",
+    "flopscan::cross_selective_scan_backward": "selective scan",
     "flopscan::ssd": "SSD",
     "flopscan::ssd_backward": "SSD",
     "flopscan::selective_state_update": "decoding step",
@@ -95,7 +97,7 @@ def of(ledger: Ledger) -> Scan | None:
 def _sizes(call: Call) -> tuple[str, int]:
     """The axes of a scan as text, and its channels at all steps, bdl."""
     if KINDS[call.op] == "selective scan":
-        (b, d, l), n = call["u"].shape, _states(call)
+        (d, n), (b, *_, l) = call["A"].shape, call["delta"].shape
         return f"b={b} d={d} l={l} n={n}", b * d * l
     if KINDS[call.op] == "SSD":
         b, l, h, p = call["x"].shape

@@ -110,6 +110,15 @@ def _from_blocks(x: Tensor, d: int) -> Tensor:
     return x.transpose(3, 4).flatten(2, 3)[:, :, : d // g].reshape(b, d, n)
 
 
+def parts_of(groups: int, blocks: int, deterministic: bool) -> int:
+    """In how many parts the blocks of a group are worked on, each with sums of its own for B and C.
+
+    So many that every thread has a few; where ``deterministic`` as many as 8 threads would have.
+    """
+    tasks = 3 * (8 if deterministic else torch.get_num_threads())
+    return min(blocks, max(1, -(-tasks // max(1, groups))))
+
+
 def _least(l: int, n: int) -> int:
     """So many blocks are worth a thread of their own."""
     return max(1, 100_000 // (l * (n + 4) * LANES))
@@ -132,13 +141,14 @@ def backward(
     delta_softplus: bool,
     deterministic: bool,
 ) -> tuple[Tensor | None, ...]:
-    """The gradients of u, delta, A, B, C, D, z, delta_bias and initial_state; always in the same order of sums."""
+    """The gradients of u, delta, A, B, C, D, z, delta_bias and initial_state.
+
+    Sums are always in the same order on as many threads, and where ``deterministic`` on any number of them.
+    """
     (b, d, l), n, g = u.shape, A.shape[1], B.shape[1]
     scan = _Operands(u, delta, A, B, C, D, z, delta_bias, grad_last_state, delta_softplus, saved, saved)
     k = scan.blocks
-    parts = (
-        min(k, max(1, -(-3 * torch.get_num_threads() // max(1, b * g)))) if b * g < 3 * torch.get_num_threads() else 1
-    )
+    parts = parts_of(b * g, k, deterministic)
     grad = grad.float()
     of_u, of_delta = torch.empty(b, d, l), torch.empty(b, d, l)
     of_z = None if z is None else torch.empty(b, d, l)

@@ -268,7 +268,7 @@ def _adjoint_tile(
     dy: Any, through_input: Any, through_decay: Any, decay: Any, before: Any, after: Any, steps: Any,
 ) -> None:  # fmt: skip
     """The gradients by way of one state of a block, from the last position of a tile to the first."""
-    a, grad, sums = load(A, 0), load(carry, 0), load(of_A, 0)
+    a, grad, sums = load(A, 0), load(carry, 0), splat(np.float32(0))
     for back in range(steps):
         t = steps - 1 - back
         at = t * LANES
@@ -282,7 +282,7 @@ def _adjoint_tile(
         store(through_decay, at, fma(exponent, a, load(through_decay, at)))
         grad = mul(grad, load(decay, at))
     store(carry, 0, grad)
-    store(of_A, 0, sums)
+    store(of_A, 0, add(load(of_A, 0), sums))  # tile by tile, which rounds less than one position after the other
 
 
 @_compiled
@@ -322,7 +322,7 @@ def _gradients_tile(
     """Write the gradients of u, delta and z in a tile, add up those of D and of the bias."""
     zero, one = splat(np.float32(0)), splat(np.float32(1))
     skip = load(s.D, within * LANES) if s.D else zero
-    of_D, of_bias = load(r.D, block * LANES), load(r.bias, block * LANES)
+    of_D, of_bias = zero, zero
     for t in range(steps):
         at = t * LANES
         out, x, into = load(dy, at), load(u, at), load(through_input, at)
@@ -342,8 +342,8 @@ def _gradients_tile(
             store(z, at, mul(mul(load(grad, at), read), mul(s1, rest)))
         store(through_input, at, of_u)
         store(through_decay, at, of_delta)
-    store(r.D, block * LANES, of_D)
-    store(r.bias, block * LANES, of_bias)
+    store(r.D, block * LANES, add(load(r.D, block * LANES), of_D))
+    store(r.bias, block * LANES, add(load(r.bias, block * LANES), of_bias))
     target = BYTES * ((b * s.d + channel) * s.l + t0)
     _store_tile(r.u + target, s.l, lanes, steps, through_input)
     _store_tile(r.delta + target, s.l, lanes, steps, through_decay)

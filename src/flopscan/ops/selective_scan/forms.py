@@ -48,6 +48,11 @@ def use(name: str) -> Iterator[None]:
         _asked = before
 
 
+def asked() -> str | None:
+    """The form that `use` asks for, None where nobody does."""
+    return _asked
+
+
 @functools.cache
 def find(name: str) -> ModuleType | None:
     """The form ``name``, None where it, or the package that it needs, is not there."""

@@ -270,3 +270,26 @@ def transpose(typing: Any, source: Any, row: Any, target: Any, column: Any) -> A
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 4), generate
+
+
+@intrinsic
+def totals(typing: Any, source: Any) -> Any:
+    """The sums of sixteen vectors that lie one after the other, as one vector: halves are added pair by pair."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        rows = [
+            builder.load(_place(builder, values[0], ir.Constant(_INT, i * LANES), _VECTOR), align=4)
+            for i in range(LANES)
+        ]
+        distance = LANES // 2
+        while distance:
+            low = [i + (LANES - distance) * bool(i & distance) for i in range(LANES)]
+            high = [i + distance if not i & distance else i + LANES for i in range(LANES)]
+            rows = [
+                builder.fadd(*(builder.shuffle_vector(x, y, ir.Constant(_INTS, picked)) for picked in (low, high)))
+                for x, y in zip(rows[:distance], rows[distance:], strict=True)
+            ]
+            distance //= 2
+        return rows[0]
+
+    return vector(types.int64), generate

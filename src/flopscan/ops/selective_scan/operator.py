@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flopscan.ops.selective_scan import forms
+from flopscan.ops.functional import Transformable, refuse_second
+from flopscan.ops.selective_scan import folding, forms
 from flopscan.ops.selective_scan.operands import check, state_dtype
 
 _OPERANDS = (
@@ -69,7 +70,7 @@ def selective_scan(
     """
     operands = (u, delta, A, B, C, D, z, delta_bias, initial_state)
     keep = torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in operands)
-    out, last_state, _ = torch.ops.flopscan.selective_scan.default(
+    out, last_state, _ = transformable(
         u, delta, A, B, C, D, z, delta_bias, delta_softplus, initial_state,
         return_last_state=return_last_state, keep=keep, dtype=dtype,
     )  # fmt: skip
@@ -203,19 +204,24 @@ def _differentiate(
     *operands, initial_state, saved = ctx.saved_tensors
     if grad is None:
         grad = torch.zeros_like(operands[0])
-    grads = torch.ops.flopscan.selective_scan_backward.default(
-        grad, *operands, ctx.delta_softplus, initial_state, grad_last_state, saved
-    )
+    grads = transformable.gradient(grad, *operands, ctx.delta_softplus, initial_state, grad_last_state, saved)
     *found, of_state = (
         None if operand is None else each for operand, each in zip((*operands, initial_state), grads, strict=True)
     )
     return *found, None, of_state
 
 
-def _refuse_second(ctx: Any, *grads: Tensor) -> None:
-    """Raise NotImplementedError: the gradient has no gradient."""
-    raise NotImplementedError("selective_scan can be differentiated once: its gradient has no gradient")
+def _folded(info: Any, in_dims: Sequence[Any], *args: Any, **options: Any) -> Any:
+    """The operator under vmap."""
+    return folding.folded(transformable, info, in_dims, *args, **options)
 
 
+def _folded_backward(info: Any, in_dims: Sequence[Any], *args: Any) -> Any:
+    """Its gradient under vmap."""
+    return folding.folded_backward(transformable.gradient, info, in_dims, *args)
+
+
+transformable = Transformable("selective_scan", _save, _differentiate, _folded, _folded_backward)
+torch.library.register_vmap("flopscan::selective_scan", _folded, lib=library)
 torch.library.register_autograd("flopscan::selective_scan", _differentiate, setup_context=_save, lib=library)
-torch.library.register_autograd("flopscan::selective_scan_backward", _refuse_second, lib=library)
+torch.library.register_autograd("flopscan::selective_scan_backward", refuse_second("selective_scan"), lib=library)
