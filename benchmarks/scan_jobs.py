@@ -158,6 +158,9 @@ def kernels(job: Job) -> list[tuple[str, tuple[str, ...]]]:
     dtype, z = (ROWS[job["row"]][1], ROWS[job["row"]][2]) if "row" in job else (job["dtype"], "z" in job["given"])
     some = torch.empty(0, dtype=getattr(torch, dtype))
     dtypes = cuda._dtypes(some, some, some if z else None, some, some, getattr(torch, job.get("out_dtype", dtype)))
+    if states > 1:
+        softplus, whole = job.get("softplus", True), length % 8 == 0 and not job.get("strided")
+        dtypes = (*dtypes, f"-DSOFTPLUS={int(softplus)}", f"-DWHOLE={int(whole)}")
     found = []
     for backward in (False, True):
         if backward and job.get("direction") == "forward":

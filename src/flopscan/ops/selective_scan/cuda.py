@@ -176,7 +176,7 @@ def forward(
     scan.out, scan.last, scan.saved = out.data_ptr(), last.data_ptr(), saved.data_ptr() if keep else None
     scan.out_align = _rows_align(length, [out])
     scan.initial = _pointer(initial_state, alive)
-    macros = _dtypes(u, delta, z, B, C, out_dtype)
+    macros = (*_dtypes(u, delta, z, B, C, out_dtype), *_layout(scan))
     _cut(scan, form, u.device, alive, macros, first=True)
     _run("rows_forward" if isinstance(form, Rows) else "scan_forward", scan, form, macros, u.device)
     return out, last, saved
@@ -212,7 +212,7 @@ def backward(
     products = A.new_empty(blocks, *shape) if deterministic else A.new_zeros(1, *shape)
     scan.grad_B, scan.grad_C = products[0, 0].data_ptr(), products[0, 1].data_ptr()
     scan.part = products.stride(0) if deterministic else 0
-    macros = _dtypes(u, delta, z, B, C, grad_out.dtype)
+    macros = (*_dtypes(u, delta, z, B, C, grad_out.dtype), *_layout(scan))
     _cut(scan, form, u.device, alive, macros, first=False)
     per_channel = A.new_empty(batch * scan.segments, channels, states + 2)
     scan.grad_channel = per_channel.data_ptr()
@@ -289,6 +289,15 @@ def _dtypes(u: Tensor, delta: Tensor, z: Tensor | None, B: Tensor, C: Tensor, ou
     return *(f"-D{name}={_NAMES[dtype]}" for name, dtype in named.items()), f"-DHAS_Z={int(z is not None)}"
 
 
+def _layout(scan: Scan) -> tuple[str, ...]:
+    """The macros that spare the kernels for two states and more what they would ask of every operand."""
+    if scan.states == 1:
+        return ()
+    given = [x for x in (scan.u, scan.delta, scan.z, scan.grad, scan.B, scan.C) if x.at]
+    whole = scan.length % 8 == 0 and all(align == 16 for align in (scan.out_align, *(x.align for x in given)))
+    return f"-DSOFTPLUS={int(scan.softplus)}", f"-DWHOLE={int(whole)}"
+
+
 @functools.cache
 def source(kernel: str) -> str:
     """The text of a kernel, with what it includes."""
@@ -323,13 +332,17 @@ def shared_bytes(kernel: str, form: States | Rows) -> int:
     if isinstance(form, Rows):
         return 0
     padded, threads, runs = form.lanes * form.states, 32 * form.warps, form.tile // 8
-    pitch = form.tile + (runs + 1) * _room(kernel)
     matrix = form.tile * padded + runs * (8 if form.tile <= 32 else 4)
+    if kernel == "scan_forward":
+        sums, groups = min(form.lanes, 4), form.tile // 4
+        used = groups + (groups - 1) // 8
+        return 16 * form.block * (sums * (used + (8 // sums - used) % 8) + 1) + 16 * matrix
+    pitch = form.tile + (runs + 1) * _room(kernel)
     if kernel == "scan_backward":
         products = 2 * form.warps * form.sub * (2 * padded + 4)
         bounds = form.tile // form.sub * threads * form.states
         return 16 * form.block * pitch + 4 * (2 * matrix + bounds + products)
-    return 8 * form.block * pitch + 4 * (4 if kernel == "scan_forward" else 1) * matrix
+    return 8 * form.block * pitch + 4 * matrix
 
 
 def _room(kernel: str) -> int:

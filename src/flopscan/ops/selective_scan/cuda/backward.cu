@@ -43,18 +43,19 @@ template <bool GRADIENT> DEVICE void stage(const Scan& s, const Place& p, const 
     Pack<TU, EACH> u;
     Pack<TD, EACH> delta;
     Pack<TO, EACH> grad;
-    load(u, row<TU>(s.u, p, k), s.u.l, t, end, (int)s.u.align);
-    load(delta, row<TD>(s.delta, p, k), s.delta.l, t, end, (int)s.delta.align);
-    if (GRADIENT) load(grad, row<TO>(s.grad, p, k), s.grad.l, t, end, (int)s.grad.align);
+    clear(u); clear(delta); clear(grad);
+    load_pass(u, loads_at<TU>(s.u, p), s.u, p, k, t0);
+    load_pass(delta, loads_at<TD>(s.delta, p), s.delta, p, k, t0);
+    if (GRADIENT) load_pass(grad, loads_at<TO>(s.grad, p), s.grad, p, k, t0);
 #if HAS_Z
     Pack<TZ, EACH> z;
-    if (GRADIENT) load(z, row<TZ>(s.z, p, k), s.z.l, t, end, (int)s.z.align);
+    if (GRADIENT) load_pass(z, loads_at<TZ>(s.z, p), s.z, p, k, t0);
 #endif
     Slot* into = m.slots + load_slot(p, k);
 #pragma unroll
     for (int i = 0; i < EACH; i++) {
       float d = get(delta, i) + bias[k], slope = 1.f, dy = 0.f;
-      if (s.softplus) {
+      if (SOFTPLUS) {
         float e = exp_minus_abs(d);
         if (GRADIENT) slope = softplus_slope(d, e);
         d = softplus(d, e);
@@ -78,7 +79,7 @@ template <bool GRADIENT> DEVICE void stage(const Scan& s, const Place& p, const 
 
 template <class T> DEVICE void stage_states(float* into, const Grouped& g, const Scan& s, const Place& p, int t0) {
   Pack<T, SPREAD> pieces[PIECES];
-  load_states(pieces, g, p, t0, s.states, p.end);
+  load_states(pieces, states_at<T>(g, p, s.states), g, p, t0, s.states);
   store_states(into, pieces);
 }
 
@@ -203,7 +204,6 @@ DEVICE void write_tile(const Scan& s, const Place& p, const Shared& m, int t0) {
 #pragma unroll
   for (int k = 0; k < PASSES; k++) {
     i64 at = ((i64)p.batch * s.channels + p.load_channel + k * PASS_ROWS) * s.length;
-    int t = t0 + p.column, end = load_end(p, k);
     const Slot* from = m.slots + load_slot(p, k);
     float du[EACH], ddelta[EACH], y[EACH];
 #pragma unroll
@@ -211,19 +211,19 @@ DEVICE void write_tile(const Scan& s, const Place& p, const Shared& m, int t0) {
       Slot slot = read_slot(from + i);
       du[i] = slot.delta; ddelta[i] = slot.u; y[i] = slot.grad;
     }
-    store((TU*)s.grad_u + at, t, end, s.out_align, du);
-    store((TD*)s.grad_delta + at, t, end, s.out_align, ddelta);
+    store_pass((TU*)s.grad_u + at, p, k, t0, s.out_align, du);
+    store_pass((TD*)s.grad_delta + at, p, k, t0, s.out_align, ddelta);
 #if HAS_Z
     Pack<TO, EACH> grad;
     Pack<TZ, EACH> z;
-    load(grad, row<TO>(s.grad, p, k), s.grad.l, t, end, (int)s.grad.align);
-    load(z, row<TZ>(s.z, p, k), s.z.l, t, end, (int)s.z.align);
+    load_pass(grad, loads_at<TO>(s.grad, p), s.grad, p, k, t0);
+    load_pass(z, loads_at<TZ>(s.z, p), s.z, p, k, t0);
 #pragma unroll
     for (int i = 0; i < EACH; i++) {
       float gate = get(z, i), part = sigmoid(gate);
       y[i] *= get(grad, i) * part * (1.f + gate * (1.f - part));
     }
-    store((TZ*)s.grad_z + at, t, end, s.out_align, y);
+    store_pass((TZ*)s.grad_z + at, p, k, t0, s.out_align, y);
 #endif
   }
 }
