@@ -45,7 +45,7 @@ def chunk_size(states: int, length: int) -> int:
     return min(max(64, 4 * triton.next_power_of_2(states)), 256)
 
 
-def saved_shape(batch: int, channels: int, length: int, states: int) -> tuple[int, ...]:
+def saved_shape(batch: int, channels: int, length: int, states: int, gated: bool = False) -> tuple[int, ...]:
     """The shape of what forward keeps for backward: the state before every chunk, b chunks d n."""
     return batch, -(-length // chunk_size(states, length)), channels, states
 

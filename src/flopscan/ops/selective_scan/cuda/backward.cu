@@ -1,7 +1,7 @@
-// Backward, two states and more: tiles in reverse. From the state that the forward kept before a chunk of CHUNK
+// Backward, two states and more: tiles in reverse. From the state that the forward kept before a chunk of s.chunk
 // positions, the states before its tiles, then before every SUB positions of a tile are made again, last those of SUB
 // positions, which stay in registers with their decays while the gradient of the state runs over them.
-// Needs: LANES, STATES, TILE, CHUNK, SUB, HAS_Z, RESIDENT.
+// Needs: LANES, STATES, TILE, SUB, HAS_Z, SOFTPLUS, WHOLE, RESIDENT.
 //
 //   g[l] = C[l] dy[l] + r[l],  r[l-1] = a[l] g[l]       the gradient of the state, and what it hands to the position before
 //   du = delta S + D dy,  ddelta = (u S + T) slope,  S = sum over n of g B,  T = sum over n of A r[l-1] h[l-1]
@@ -10,7 +10,6 @@
 #define GROUP (LANES < SUB ? LANES : SUB)
 #define PRODUCTS (2 * PADDED + 4)             // numbers of one position in `products`: of B, of C, and room against conflicts
 #define SUBS (TILE / SUB)
-#define TILES (CHUNK / TILE)
 
 struct __align__(16) Slot { float delta, u, grad, slope; };   // of one position; then du, ddelta, y lie there
 
@@ -252,27 +251,27 @@ extern "C" __global__ void LAUNCH_BOUNDS(THREADS, RESIDENT) scan_backward(const 
 #pragma unroll
   for (int k = 0; REMEMBERED && k < SHARE; k++) sinks[k] = sink(s, p, k);
 
-  int chunks = (s.length + CHUNK - 1) / CHUNK, turn = 0;
-  for (int chunk = (p.end - 1) / CHUNK; chunk * CHUNK >= p.begin; chunk--) {
-    int tiles = (p.end - chunk * CHUNK + TILE - 1) / TILE;
-    tiles = tiles < TILES ? tiles : TILES;
-    float* kept = s.saved + (((i64)p.batch * chunks + chunk) * s.channels + channel) * s.states;
-    float* before = s.mid + (((i64)p.segment * s.batch + p.batch) * s.channels + channel) * TILES * s.states;
-    if (TILES > 1) {   // the states before the tiles of this chunk
+  int chunks = (s.length + s.chunk - 1) / s.chunk, turn = 0;
+  // The states before the tiles of a chunk lie in `mid`, else where the gradient of u of the tile will be.
+  TU* grad_u = (TU*)s.grad_u + ((i64)p.batch * s.channels + channel) * s.length;
+  float* mid = s.mid + (((i64)p.segment * s.batch + p.batch) * s.channels + channel) * (s.chunk / TILE) * s.states;
+  auto before = [&](int t) { return s.mid ? mid + (t & (s.chunk - 1)) / TILE * s.states : (float*)(grad_u + t); };
+  for (int end = p.end; end > p.begin;) {
+    int start = (end - 1) & ~(s.chunk - 1), first = start < p.begin ? p.begin : start;
+    float* kept = s.saved + (((i64)p.batch * chunks + start / s.chunk) * s.channels + channel) * s.states;
+    if (end - start > TILE) {
       read_row(h, kept, p, s.states);
-      for (int tile = 0; tile + 1 < tiles; tile++) {
-        int t = chunk * CHUNK + tile * TILE;
+      for (int t = start; t + TILE < end; t += TILE) {
         stage<false>(s, p, m, t, bias);
         stage_states<TB>(m.B, s.B, s, p, t);
         sync_block();
         for (int i = 0; i < SUBS; i++) advance(h, a, slots + SLOT(i * SUB), m.B + LINE(i * SUB), p);
-        write_row(before + (tile + 1) * s.states, h, p, s.states);
+        if (t + TILE >= first) write_row(before(t + TILE), h, p, s.states);
         sync_block();
       }
     }
-    for (int tile = tiles - 1; tile >= 0; tile--) {
-      int t0 = chunk * CHUNK + tile * TILE;
-      read_row(h, tile ? before + tile * s.states : kept, p, s.states);
+    for (int t0 = start + (end - 1 - start) / TILE * TILE; t0 >= first; t0 -= TILE) {
+      read_row(h, t0 > start ? before(t0) : kept, p, s.states);
       stage<true>(s, p, m, t0, bias);
       stage_states<TB>(m.B, s.B, s, p, t0);
       stage_states<TC>(m.C, s.C, s, p, t0);
@@ -299,6 +298,7 @@ extern "C" __global__ void LAUNCH_BOUNDS(THREADS, RESIDENT) scan_backward(const 
       write_tile(s, p, m, t0);
       sync_warp();
     }
+    end = first;
   }
 
   if (s.grad_initial && p.segment == 0) write_row(s.grad_initial + state_row, r, p, s.states);

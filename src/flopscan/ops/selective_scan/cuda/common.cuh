@@ -30,6 +30,8 @@ template <> DEVICE words2 load_once(const words2* at) {
 }
 template <> DEVICE u32 load_once(const u32* at) { u32 v; asm("ld.global.nc.u32 %0, [%1];" : "=r"(v) : "l"(at)); return v; }
 template <> DEVICE u16 load_once(const u16* at) { u16 v; asm("ld.global.nc.u16 %0, [%1];" : "=h"(v) : "l"(at)); return v; }
+// A pointer that the compiler must keep: it cannot see where it comes from.
+template <class T> DEVICE T* opaque(T* p) { asm volatile("" : "+l"(p)); return p; }
 DEVICE void store_now(words4* at, words4 v) {
   asm volatile("st.global.v4.u32 [%0], {%1,%2,%3,%4};" :: "l"(at), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
 }
@@ -62,26 +64,13 @@ struct Scan {
   float *grad_channel;                                             // b segments d n+2: what is added to A, D and bias
   float *grad_initial;                                             // b d n
   float *edge, *edge_sum;                                          // segments b d n | segments b d: what crosses into the next segment
-  float *mid;                                                      // segments b d tiles n: states before the tiles of a chunk
+  float *mid;                                                      // segments b d tiles n: states before the tiles of a chunk; or null
   i64 part;                                                        // between the parts of grad_B and of grad_C; 0: add to one
   int batch, channels, length, states, groups, softplus;
-  int segment, segments;                                           // positions in a segment (whole chunks), their number
+  int segment, segments;                                           // positions in a segment (whole tiles; backward: chunks), their number
+  int chunk;                                                       // positions from one kept state to the next: a power of two, whole tiles
   int out_align;
 };
-
-// 2^x on the units that multiply and add: degree 5 on [-1/2, 1/2], relative error under 2.2e-7; for x <= 0.
-DEVICE float exp2_polynomial(float x) {
-  x = x < -126.f ? -126.f : x;   // a NaN stays
-  float whole = x + 12582912.f;
-  float f = x - (whole - 12582912.f);
-  float p = 1.327646663e-3f;
-  p = p * f + 9.675541893e-3f;
-  p = p * f + 5.550713465e-2f;
-  p = p * f + 2.402212024e-1f;
-  p = p * f + 6.931469440e-1f;
-  p = p * f + 1.000000119f;
-  return as_float(as_bits(p) + (as_bits(whole) << 23));
-}
 
 // log1p on [0, 1], right to a relative 1.3e-7, and 9e-6 where delta has 16 bits (least maximum fits).
 DEVICE float log1p_unit(float e) {

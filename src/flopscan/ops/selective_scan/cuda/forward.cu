@@ -1,7 +1,5 @@
-// Forward, two states and more. Needs: LANES, STATES, TILE, CHUNK (positions between kept states, whole tiles), HAS_Z,
-// SOFTPLUS, WHOLE (every row starts at a multiple of 16 bytes, in steps of 1, and is a multiple of 8 long), POLYNOMIAL (of
-// 16 exponentials, how many leave the special-function unit), UNROLL (in runs of 8 positions), RESIDENT (blocks on a
-// multiprocessor).
+// Forward, two states and more. Needs: LANES, STATES, TILE, HAS_Z, SOFTPLUS, WHOLE (every row starts at a multiple of 16
+// bytes, in steps of 1, and is a multiple of 8 long), UNROLL (in runs of 8 positions), RESIDENT (blocks on a multiprocessor).
 //
 // A row of shared memory is a channel of a tile: delta and delta u of 8 positions, then in the same place what each of
 // SUMS lanes adds to y of these. The sum is made where y leaves: shuffles in the loop would cost three times as much.
@@ -18,46 +16,55 @@
 // Of 8 positions that begin at t: two of them, counted by i
 #define PAIR(t, i) AT((i) * SUMS / 4, (t) / 4 + (i) % (4 / SUMS))
 
+#define RELOAD (sizeof(TU) < 4)                            // whether u is loaded again where y leaves, rather than copied
 #define AT_ONCE (EACH < 4 ? EACH : 4)                      // positions whose y is read at once
 
 struct Staged { float delta, input; };                     // of one position: delta, and delta u
 
-template <int COUNT> DEVICE void decays(float (&e)[COUNT]) {
+// What runs ahead of the state: delta and delta u of 8 positions, decays, B and C of one. So the special-function unit and
+// the reads have a position's time before anything waits for them.
+struct Ahead { Staged in[SPREAD]; float decay[STATES], b[STATES], c[STATES]; };
+DEVICE void decays(float (&e)[STATES], const float (&a)[STATES], float delta) {
 #pragma unroll
-  for (int i = 0; i < COUNT; i++) e[i] = i % 16 < POLYNOMIAL ? exp2_polynomial(e[i]) : exp2_hw(e[i]);
+  for (int j = 0; j < STATES; j++) e[j] = exp2_hw(delta * a[j]);
+}
+DEVICE void read_pair(Ahead& ahead, const words4* at, int i) {
+  words4 w = at[PAIR(0, i)];
+  ahead.in[2 * i] = Staged{as_float(w.x), as_float(w.y)};
+  ahead.in[2 * i + 1] = Staged{as_float(w.z), as_float(w.w)};
+}
+DEVICE void begin(Ahead& ahead, const float (&a)[STATES], const words4* at, const float* B, const float* C) {
+#pragma unroll
+  for (int i = 0; i < SPREAD / 2; i++) read_pair(ahead, at, i);
+  decays(ahead.decay, a, ahead.in[0].delta);
+  read(ahead.b, B);
+  read(ahead.c, C);
 }
 
-// 8 positions: the state moves on, and the parts of y lie where the inputs did.
-DEVICE void advance(float (&h)[STATES], const float (&a)[STATES], words4* at, const float* B, const float* C, int q) {
-  Staged in[SPREAD];
+// 8 positions: the state moves on, and the parts of y lie where the inputs did. MORE: the next 8 are at `then`.
+template <bool MORE> DEVICE void advance(float (&h)[STATES], const float (&a)[STATES], Ahead& ahead, words4* at, const words4* then,
+                                         const float* B, const float* C, int q) {
   float y[SPREAD];
+  sync_warp();   // all lanes of the channel have read what y will lie over
 #pragma unroll
-  for (int i = 0; i < SPREAD / 2; i++) {
-    words4 w = at[PAIR(0, i)];
-    in[2 * i] = Staged{as_float(w.x), as_float(w.y)};
-    in[2 * i + 1] = Staged{as_float(w.z), as_float(w.w)};
-  }
-  sync_warp();
+  for (int i = 0; i < SPREAD; i++) {
+    float e[STATES], b[STATES], c[STATES];
 #pragma unroll
-  for (int k = 0; k < SPREAD; k += 4) {
-    float e[4 * STATES];
-#pragma unroll
-    for (int i = 0; i < 4; i++)
-#pragma unroll
-      for (int j = 0; j < STATES; j++) e[i * STATES + j] = in[k + i].delta * a[j];
-    decays(e);
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-      float b[STATES], c[STATES];
-      read(b, B + (k + i) * PADDED);
-      read(c, C + (k + i) * PADDED);
-      y[k + i] = 0.f;
-#pragma unroll
-      for (int j = 0; j < STATES; j++) {
-        h[j] = e[i * STATES + j] * h[j] + in[k + i].input * b[j];
-        y[k + i] = h[j] * c[j] + y[k + i];
-      }
+    for (int j = 0; j < STATES; j++) { b[j] = ahead.b[j]; c[j] = ahead.c[j]; }
+    if (MORE || i + 1 < SPREAD) {
+      const int line = i + 1 < SPREAD ? (i + 1) * PADDED : LINE(SPREAD);
+      read(ahead.b, B + line);
+      read(ahead.c, C + line);
+      decays(e, a, ahead.in[(i + 1) % SPREAD].delta);
     }
+    y[i] = 0.f;
+#pragma unroll
+    for (int j = 0; j < STATES; j++) {
+      h[j] = ahead.decay[j] * h[j] + ahead.in[i].input * b[j];
+      y[i] = h[j] * c[j] + y[i];
+      ahead.decay[j] = e[j];
+    }
+    if (MORE && i % 2) read_pair(ahead, then, i / 2);
   }
   int first = 0;
 #pragma unroll
@@ -96,7 +103,7 @@ extern "C" __global__ void LAUNCH_BOUNDS(THREADS, RESIDENT) scan_forward(const S
   if (s.initial) read_row(h, s.initial + state_row, p, s.states);
   fold_edges(h, a, s, p, 0, 1, p.segment);
 
-  TO* out_row = (TO*)s.out + ((i64)p.batch * s.channels + p.load_channel) * s.length;
+  TO* out_at = (TO*)s.out + ((i64)p.batch * s.channels + p.load_channel) * s.length + (WHOLE ? p.begin + p.column : 0);
   float skip[PASSES], bias[PASSES];
 #pragma unroll
   for (int k = 0; k < PASSES; k++) { skip[k] = of_channel(s.D, p, k); bias[k] = of_channel(s.bias, p, k); }
@@ -108,44 +115,45 @@ extern "C" __global__ void LAUNCH_BOUNDS(THREADS, RESIDENT) scan_forward(const S
 #if HAS_Z
   Pack<TZ, EACH> z[PASSES];
 #endif
-#pragma unroll
-  for (int k = 0; k < PASSES; k++) {
-    clear(u[k]); clear(delta[k]);
+  Walk<TU> u_walk;
+  Walk<TD> delta_walk;
+  start(u_walk, s.u, p);
+  start(delta_walk, s.delta, p);
 #if HAS_Z
-    clear(z[k]);
+  Walk<TZ> z_walk;
+  start(z_walk, s.z, p);
 #endif
-  }
-  const TU* u_at = loads_at<TU>(s.u, p);
-  const TD* delta_at = loads_at<TD>(s.delta, p);
-#if HAS_Z
-  const TZ* z_at = loads_at<TZ>(s.z, p);
-#endif
-  const TB* B_at = states_at<TB>(s.B, p, s.states);
-  const TC* C_at = states_at<TC>(s.C, p, s.states);
+  const TB* B_at = states_at<TB>(s.B, p, s.states) + WHOLE * p.begin;
+  const TC* C_at = states_at<TC>(s.C, p, s.states) + WHOLE * p.begin;
   auto load_tile = [&](int t0) {
 #pragma unroll
     for (int k = 0; k < PASSES; k++) {
-      load_pass(u[k], u_at, s.u, p, k, t0);
-      load_pass(delta[k], delta_at, s.delta, p, k, t0);
+      load_pass<0>(u[k], u_walk, s.u, p, k, t0);
+      load_pass<0>(delta[k], delta_walk, s.delta, p, k, t0);
     }
+    step(u_walk); step(delta_walk);
     if (PIECES <= 2) {
-      load_states(B, B_at, s.B, p, t0, s.states);
-      load_states(C, C_at, s.C, p, t0, s.states);
+      load_states(B, B_at, s.B, p, t0, s.states, WHOLE * t0);
+      load_states(C, C_at, s.C, p, t0, s.states, WHOLE * t0);
+      B_at = opaque(B_at + WHOLE * TILE); C_at = opaque(C_at + WHOLE * TILE);
     }
   };
 
   load_tile(p.begin);
-  int chunks = (s.length + CHUNK - 1) / CHUNK;
+  int chunks = (s.length + s.chunk - 1) / s.chunk, chunk = (p.begin + s.chunk - 1) / s.chunk;   // the next one that begins
+  int keep = s.saved ? chunk * s.chunk : -1;
   words4* own = rows + p.load_row * ROW + AT(0, p.column / 4);   // of the loads: EACH positions
   for (int t0 = p.begin, turn = 0; t0 < p.end; t0 += TILE, turn ^= 1) {
-    if (s.saved && t0 % CHUNK == 0)
-      write_row(s.saved + (((i64)p.batch * chunks + t0 / CHUNK) * s.channels + (p.valid ? p.channel : 0)) * s.states, h, p, s.states);
+    if (t0 == keep) {
+      write_row(s.saved + (((i64)p.batch * chunks + chunk++) * s.channels + (p.valid ? p.channel : 0)) * s.states, h, p, s.states);
+      keep += s.chunk;
+    }
     float* B_tile = states + turn * 2 * MATRIX;
     float* C_tile = B_tile + MATRIX;
     if (PIECES > 2) {
-      load_states(B, B_at, s.B, p, t0, s.states);
+      load_states(B, B_at, s.B, p, t0, s.states, WHOLE * p.begin);
       store_states(B_tile, B);
-      load_states(C, C_at, s.C, p, t0, s.states);
+      load_states(C, C_at, s.C, p, t0, s.states, WHOLE * p.begin);
       store_states(C_tile, C);
     } else {
       store_states(B_tile, B);
@@ -173,23 +181,30 @@ extern "C" __global__ void LAUNCH_BOUNDS(THREADS, RESIDENT) scan_forward(const S
 #pragma unroll
       for (int i = 0; i < EACH; i += 2)
         into[PAIR(0, i / 2)] = words4{as_bits(d[i]), as_bits(x[i]), as_bits(d[i + 1]), as_bits(x[i + 1])};
-      u_now[k] = u[k];
+      if (!RELOAD) u_now[k] = u[k];
     }
     sync_block();
+#pragma unroll
+    for (int k = 0; RELOAD && k < PASSES; k++) load_pass<1>(u_now[k], u_walk, s.u, p, k, t0);
     if (t0 + TILE < p.end) load_tile(t0 + TILE);
 #if HAS_Z
 #pragma unroll
-    for (int k = 0; k < PASSES; k++) load_pass(z[k], z_at, s.z, p, k, t0);
+    for (int k = 0; k < PASSES; k++) load_pass<0>(z[k], z_walk, s.z, p, k, t0);
+    step(z_walk);
 #endif
 
     words4* at = rows + p.c * ROW;
     const float* B_now = B_tile + p.q * STATES;
-    const int unroll = UNROLL, stretch = TILE < 32 ? TILE : 32;
-#pragma unroll 1
-    for (int t = 0; t < TILE; t += stretch, at += AT(0, 8) - 8) {
+    const int unroll = UNROLL;
+    Ahead ahead;
+    begin(ahead, a, at, B_now, B_now + MATRIX);
 #pragma unroll unroll
-      for (int i = 0; i < stretch; i += SPREAD, at += SPREAD / 4, B_now += LINE(SPREAD)) advance(h, a, at, B_now, B_now + MATRIX, p.q);
+    for (int t = SPREAD; t < TILE; t += SPREAD) {
+      words4* then = rows + p.c * ROW + AT(0, t / 4);
+      advance<true>(h, a, ahead, at, then, B_now, B_now + MATRIX, p.q);
+      at = then; B_now += LINE(SPREAD);
     }
+    advance<false>(h, a, ahead, at, at, B_now, B_now + MATRIX, p.q);
     sync_warp();
 
 #pragma unroll
@@ -212,8 +227,13 @@ extern "C" __global__ void LAUNCH_BOUNDS(THREADS, RESIDENT) scan_forward(const S
         out[i] *= gate * sigmoid(gate);
       }
 #endif
-      store_pass(out_row + (i64)(k * PASS_ROWS) * s.length, p, k, t0, s.out_align, out);
+#if WHOLE
+      if (t0 + p.column < load_end(p, k)) store_whole(out_at + (i64)(k * PASS_ROWS) * s.length, out);
+#else
+      store(out_at + (i64)(k * PASS_ROWS) * s.length, t0 + p.column, load_end(p, k), s.out_align, out);
+#endif
     }
+    if (WHOLE) out_at = opaque(out_at + TILE);
     sync_warp();   // y is read before the next tile lies over it
   }
   if (s.last && p.end == s.length) write_row(s.last + state_row, h, p, s.states);

@@ -90,6 +90,24 @@ template <class T> DEVICE void store_pass(T* row, const Place& p, int pass, int 
   store(row, t0 + p.column, load_end(p, pass), align, v);
 #endif
 }
+// The loads of one tile after the other. Pointers are carried along: from the operands they would be made anew each time.
+template <class T> struct Walk { const T* at[PASSES]; };
+template <class T> DEVICE void start(Walk<T>& w, const Matrix& m, const Place& p) {
+#pragma unroll
+  for (int k = 0; k < PASSES; k++) w.at[k] = loads_at<T>(m, p) + k * PASS_ROWS * m.d + (WHOLE ? p.begin : -p.column * m.l);
+}
+// Those of the tile at t0 where the walk stands, or, with BACK, has just been.
+template <int BACK, class T> DEVICE void load_pass(Pack<T, EACH>& v, const Walk<T>& w, const Matrix& m, const Place& p, int pass, int t0) {
+#if WHOLE
+  if (t0 + p.column < load_end(p, pass)) load_whole(v, w.at[pass] - BACK * TILE);
+#else
+  load(v, w.at[pass], m.l, t0 + p.column, load_end(p, pass), (int)m.align);
+#endif
+}
+template <class T> DEVICE void step(Walk<T>& w) {
+#pragma unroll
+  for (int k = 0; WHOLE && k < PASSES; k++) w.at[k] = opaque(w.at[k] + TILE);
+}
 template <class T> DEVICE const T* row(const Grouped& m, int b, int g, int n) {
   return (const T*)m.at + b * m.b + g * m.g + n * m.n;
 }
@@ -104,13 +122,13 @@ template <class T> DEVICE const T* states_at(const Grouped& m, const Place& p, i
   int n = (int)threadIdx.x / (TILE / SPREAD), t = (int)threadIdx.x % (TILE / SPREAD) * SPREAD;
   return row<T>(m, p.batch, p.group, n < states ? n : 0) + t * m.l;
 }
-template <class T> DEVICE void load_states(Pack<T, SPREAD> (&v)[PIECES], const T* at, const Grouped& m, const Place& p, int t0, int states) {
+template <class T> DEVICE void load_states(Pack<T, SPREAD> (&v)[PIECES], const T* at, const Grouped& m, const Place& p, int t0, int states, int walked = 0) {
 #pragma unroll
   for (int i = 0; i < PIECES; i++) {
     int n = (int)threadIdx.x / (TILE / SPREAD) + i * PIECE_STATES, t = (int)threadIdx.x % (TILE / SPREAD) * SPREAD;
 #if WHOLE
     clear(v[i]);
-    if (n < states && t0 + t < p.end) load_whole(v[i], at + t0 + i * PIECE_STATES * m.n);
+    if (n < states && t0 + t < p.end) load_whole(v[i], at + (t0 - walked) + i * PIECE_STATES * m.n);
 #else
     load(v[i], at + i * PIECE_STATES * m.n - t * m.l, m.l, t0 + t, n < states ? p.end : 0, (int)m.align);
 #endif
