@@ -109,8 +109,8 @@ def _scans() -> Iterator[tuple[dict[str, int], str, dict[str, Any]]]:
 
 
 def _own_scan_operands(s: Mapping[str, int], dtype: str, chosen: Mapping[str, Any]) -> Operands:
-    """The operands of the public kernel, and that states are kept for a gradient, which only flopscan's operator has."""
-    return {**_scan_operands(s, dtype, {**chosen, "complex": False, "constant": ""}), "keep": True}
+    """The operands of the public kernel, and whose kernel runs."""
+    return {**_scan_operands(s, dtype, {**chosen, "complex": False, "constant": ""}), "kernel": "flopscan"}
 
 
 _OWN = {"D": True, "z": False, "delta_bias": True, "delta_softplus": True}
