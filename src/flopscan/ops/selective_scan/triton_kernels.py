@@ -248,8 +248,12 @@ def forward_rows(
     u_b, u_d, u_l, delta_b, delta_d, delta_l, z_b, z_d, z_l, B_b, B_g, B_n, B_l, C_b, C_g, C_n, C_l,
     channels, length, states, groups,
     SOFTPLUS: tl.constexpr, KEEP: tl.constexpr, N: tl.constexpr, BLOCK: tl.constexpr, TILE: tl.constexpr,
-    CHUNK: tl.constexpr,
+    CHUNK: tl.constexpr, ALIGN: tl.constexpr,
 ):  # fmt: skip
+    length = tl.multiple_of(length, ALIGN)
+    u_b, u_d = tl.multiple_of(u_b, ALIGN), tl.multiple_of(u_d, ALIGN)
+    delta_b, delta_d = tl.multiple_of(delta_b, ALIGN), tl.multiple_of(delta_d, ALIGN)
+    z_b, z_d = tl.multiple_of(z_b, ALIGN), tl.multiple_of(z_d, ALIGN)
     b, g, _, d, exists = _place(channels, groups, BLOCK)
     a = tl.load(A + d, mask=exists, other=0.0) * LOG2E
     add = tl.zeros((BLOCK,), tl.float32)
@@ -293,8 +297,13 @@ def backward_rows(
     grad_b, grad_d, grad_l, u_b, u_d, u_l, delta_b, delta_d, delta_l, z_b, z_d, z_l,
     B_b, B_g, B_n, B_l, C_b, C_g, C_n, C_l, part, channels, length, states, groups,
     SOFTPLUS: tl.constexpr, ATOMIC: tl.constexpr, N: tl.constexpr, BLOCK: tl.constexpr, TILE: tl.constexpr,
-    CHUNK: tl.constexpr,
+    CHUNK: tl.constexpr, ALIGN: tl.constexpr,
 ):  # fmt: skip
+    length = tl.multiple_of(length, ALIGN)
+    grad_b, grad_d = tl.multiple_of(grad_b, ALIGN), tl.multiple_of(grad_d, ALIGN)
+    u_b, u_d = tl.multiple_of(u_b, ALIGN), tl.multiple_of(u_d, ALIGN)
+    delta_b, delta_d = tl.multiple_of(delta_b, ALIGN), tl.multiple_of(delta_d, ALIGN)
+    z_b, z_d = tl.multiple_of(z_b, ALIGN), tl.multiple_of(z_d, ALIGN)
     b, g, block, d, exists = _place(channels, groups, BLOCK)
     a = tl.load(A + d, mask=exists, other=0.0) * LOG2E
     add = tl.zeros((BLOCK,), tl.float32)
