@@ -148,7 +148,9 @@ def table(out: Path) -> str:
         if r["kind"] == "model":
             lines += [f"{r['label']} {way} {r[way]}" for way in ("infer", "train") if way in r] or [str(r)]
         if r["kind"] == "public" and "forward" in r:
-            lines.append(f"{r['row']:16s} public   {r['forward']['p50']:8.1f} us forward {r['backward']['p50']:8.1f} backward")
+            lines.append(
+                f"{r['row']:16s} public   {r['forward']['p50']:8.1f} us forward {r['backward']['p50']:8.1f} backward"
+            )
         if r["kind"] == "memory":
             lines.append(f"{r['row']:16s} memory   { ({k: r[k] for k in r if isinstance(r[k], int)}) }")
         if r["kind"] == "measure":
@@ -167,7 +169,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="the folder for results")
     parser.add_argument("--seconds", type=float, default=270, help="when to stop")
-    parser.add_argument("--mamba", type=Path, help="mamba_ssm's unpacked source distribution, to build its kernel and time it")
+    parser.add_argument(
+        "--mamba", type=Path, help="mamba_ssm's unpacked source distribution, to build its kernel and time it"
+    )
     parser.add_argument("--emulate", action="store_true", help="checks alone, on the CPU")
     parser.add_argument("--compile", metavar="ARCH", help="compile every kernel of the jobs for sm_90, say, and stop")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that compile")
@@ -192,7 +196,9 @@ def main() -> None:
         return
     if not options.table:
         if options.mamba:
-            scan_public.start(options.mamba, Path(tempfile.gettempdir()) / "flopscan-public", options.out / "background.log")
+            scan_public.start(
+                options.mamba, Path(tempfile.gettempdir()) / "flopscan-public", options.out / "background.log"
+            )
         if not options.emulate:
             with (options.out / "background.log").open("a") as log:
                 for i in range(4):

@@ -60,4 +60,6 @@ def public(job: Job) -> Job:
 if __name__ == "__main__":
     source, into = map(Path, sys.argv[1:])
     compile_module("selective_scan_cuda", source / "csrc" / "selective_scan", into.resolve())
-    (into / MANIFEST).write_text(f"mamba_ssm {version('mamba_ssm', source)}, {digest(source / 'csrc/selective_scan')[:12]}")
+    (into / MANIFEST).write_text(
+        f"mamba_ssm {version('mamba_ssm', source)}, {digest(source / 'csrc/selective_scan')[:12]}"
+    )

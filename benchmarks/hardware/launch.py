@@ -129,7 +129,9 @@ def gated_norm(case: Case) -> Run:
     return functools.partial(module._layer_norm_bwd, torch.randn_like(out), *given, mean, rstd, **named)
 
 
-PREPARE = {f.__name__: f for f in (selective_scan, flopscan_scan, causal_conv1d, ssd, selective_state_update, gated_norm)}
+PREPARE = {
+    f.__name__: f for f in (selective_scan, flopscan_scan, causal_conv1d, ssd, selective_state_update, gated_norm)
+}
 
 
 def package(name: str, source: Path) -> None:

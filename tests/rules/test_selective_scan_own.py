@@ -36,7 +36,9 @@ def test_the_public_kernel_is_counted_unless_ours_is_named() -> None:
     named: dict[str, Any] = {"u": steps, "delta": steps, "A": TensorSpec((64, 16)), "B": states, "C": states}
 
     def executed(**more: str) -> Cost | None:
-        return price_call(Call("flopscan::selective_scan", {**named, "delta_softplus": True, **more}, (steps,))).executed
+        return price_call(
+            Call("flopscan::selective_scan", {**named, "delta_softplus": True, **more}, (steps,))
+        ).executed
 
     ours = executed(kernel="flopscan")
     assert ours is not None and ours.exp == 2 * 64 * 512 * 17 and ours != executed()

@@ -104,7 +104,7 @@ def backward(b: int, d: int, l: int, n: int, g: int, gated: bool, dtype: str, de
     if delta_softplus:
         step += _softplus(dtype) + _SLOPE
         again += _softplus(dtype)
-    if gated:   # the gate twice, its slope, and the output before it
+    if gated:  # the gate twice, its slope, and the output before it
         step += Cost(add=3 + at.lanes - 1, mul=7, fma=at.padded + 2, exp=2, div=2)
     # sums over the warps of a block, for each number of B's and C's gradients
     of_warps = Cost(add=2 * n * at.warps) * (channels // at.block * l)
@@ -132,7 +132,7 @@ def _backward_of_rows(b: int, d: int, l: int, g: int, gated: bool, dtype: str, d
     each_span = Cost(add=32, mul=2 * _SHUFFLED + 33, fma=2 * _SHUFFLED + 32)
     if gated and dtype == "float32":
         each_span += Cost(mul=24 * 8) if span == 8 else Cost()
-    if dtype == "float16":   # one sum more is fused
+    if dtype == "float16":  # one sum more is fused
         step += Cost(add=-1, fma=1)
         each_span += Cost(add=-32, mul=-32, fma=32)
     spans = channels * steps // span // 32
