@@ -22,10 +22,10 @@ from pathlib import Path
 
 import torch
 
+import scan_public
 from flopscan.ops.selective_scan import cuda, nvrtc
 from scan_cases import ROWS, Job, check
 from scan_jobs import compile_all, jobs, warm
-import scan_public
 from scan_times import copy_bandwidth, counters, measure, memory, model, once, opcodes, profile
 
 

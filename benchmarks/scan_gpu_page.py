@@ -16,12 +16,13 @@ Found = dict[str, Any]
 PAGE = Path(__file__).parent / "SCAN_GPU.md"
 HEAD = """# The selective scan on a GPU
 
-{device}, torch {torch}, NVRTC {nvrtc}; {date}. `python benchmarks/scan_gpu.py --mamba SOURCES --out DIR`, the whole run in
-`benchmarks/{log}`; this page by `python benchmarks/scan_gpu_page.py benchmarks/{log}`.
+{device}, torch {torch}, NVRTC {nvrtc}; {date}. `python benchmarks/scan_gpu.py --mamba SOURCES --out DIR`, the whole
+run in `benchmarks/{log}`; this page by
+`python benchmarks/scan_gpu_page.py benchmarks/{log}`.
 
 Microseconds of one call between CUDA events, each after a write of 512 MB that empties the L2 cache: 20th, 50th, 80th
-percentile of 100, fewer where a call is long. "public" is the median of `selective_scan_cuda` of {public} in the same
-run, built on that machine from the unpacked source distribution. A copy moved {copy:.2f} TB/s.
+percentile of 100, fewer where a call is long. "public" is the median of `selective_scan_cuda` of {public}
+in the same run, built on that machine from the unpacked source distribution. A copy moved {copy:.2f} TB/s.
 "cuda" is the default form, "best" the fastest of the forms that were tried, "triton" the portable form.
 
 | row | b d l n g | dtype, z | direction | cuda 20/50/80 % | public | times public | best | triton |
@@ -30,20 +31,20 @@ run, built on that machine from the unpacked source distribution. A copy moved {
 REST = """
 ## What a forward waits for
 Of 16 states and z in bfloat16 (mamba-130m) a warp issues 8.4 instructions for each of its 32 x (b d l n), and keeps the
-special-function unit busy for 9.5 cycles of a scheduler: an exp2 each, and 3 for each (b d l). At 1.95 GHz that is 106 us
-and 120 us with three warps on a scheduler; the profile says that the rest is waiting of three warps for one another on
-the unit, the issue and shared memory. Tried beside what the table calls "best" and slower, or no faster: exp2 as a
-polynomial for one or two of 16; decays known two or four positions ahead; the products of delta u and B by tensor cores
-(fewer instructions and fewer reads, yet longer waits); blocks of 1, 2, 3, 6 and 12 warps. See
+special-function unit busy for 9.5 cycles of a scheduler: an exp2 each, and 3 for each (b d l). At 1.95 GHz that is
+106 us and 120 us with three warps on a scheduler; the profile says that the rest is waiting of three warps for one
+another on the unit, the issue and shared memory. Tried beside what the table calls "best" and slower, or no faster:
+exp2 as a polynomial for one or two of 16; decays known two or four positions ahead; the products of delta u and B by
+tensor cores (fewer instructions and fewer reads, yet longer waits); blocks of 1, 2, 3, 6 and 12 warps. See
 `decisions/0009-the-scan-on-a-gpu.md`, also for what the rows of one state keep.
 
 ## The Triton form
 Beside the row of 65536 positions, where the few programs that there are go through all of l, the forward is faster than
-the public kernel everywhere; the backward is not for 16 states and few channels (it keeps every state of a chunk in global
-memory). Of that run's checks three failed that have been put right since: two did not compile where a step was 1, and the
-gradient of A of one state with fast decays was a difference of equal numbers. They pass in Triton's interpreter
-(`tests/ops/test_selective_scan_triton.py`); on a GPU they have not been run again, nor has the backward of one state been
-timed since.
+the public kernel everywhere; the backward is not for 16 states and few channels (it keeps every state of a chunk in
+global memory). Of that run's checks three failed that have been put right since: two did not compile where a step was
+1, and the gradient of A of one state with fast decays was a difference of equal numbers. They pass in Triton's
+interpreter (`tests/ops/test_selective_scan_triton.py`); on a GPU they have not been run again, nor has the backward of
+one state been timed since.
 """
 
 

@@ -1,18 +1,18 @@
 """What flopscan's own CUDA kernels of the selective scan execute, forward and backward.
 
-The implementation is `flopscan.ops.selective_scan.cuda` with the forms that it takes unless told otherwise. For two states
-and more a channel is on `lanes` lanes of `each` states, so n counts as lanes x each; blocks take whole tiles of l, and d
-of a group counts as a multiple of a block's channels. For one state lanes lie along l, in chunks of 32 x span.
+The implementation is `flopscan.ops.selective_scan.cuda` with the forms that it takes unless told otherwise. For two
+states and more a channel is on `lanes` lanes of `each` states, so n counts as lanes x each; blocks take whole tiles of
+l, and d of a group counts as a multiple of a block's channels. For one state lanes lie along l, in chunks of 32 x span.
 
-Counted are the FADD, FMUL and FFMA that threads retire, whatever the dtypes, and their EX2 (exp), RCP (div) and comparisons
-of floating-point numbers, as in `selective_scan_kernel`. Bias and D are added where they are absent too. From the source:
-what is computed where. From the counters of an H100 (NVRTC 13.0 for sm_90): which products fuse with the sums that follow
-them, in the backward different in each form.
+Counted are the FADD, FMUL and FFMA that threads retire, whatever the dtypes, and their EX2 (exp), RCP (div) and
+comparisons of floating-point numbers, as in `selective_scan_kernel`. Bias and D are added where they are absent too.
+From the source: what is computed where. From the counters of an H100 (NVRTC 13.0 for sm_90): which products fuse with
+the sums that follow them, in the backward different in each form.
 
 A call is priced so where its operand ``kernel`` is "flopscan": a trace does not say which kernel will run, and reports
-take the public one. Not counted: what crosses the edges of segments, which are there where b d is too small to fill the GPU, and additions that
-the memory makes. On the cases of benchmarks/hardware/certificates/flopscan_scan-*.json all counts are exact, but for
-additions where a group or the length ends within a block: 0.5 % of the FLOPs.
+take the public one. Not counted: what crosses the edges of segments, which are there where b d is too small to fill the
+GPU, and additions that the memory makes. On the cases of benchmarks/hardware/certificates/flopscan_scan-*.json all
+counts are exact, but for additions where a group or the length ends within a block: 0.5 % of the FLOPs.
 """
 
 from __future__ import annotations

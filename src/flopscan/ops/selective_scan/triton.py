@@ -6,7 +6,6 @@ Operands as the caller checked them: u, delta, z: b d l; A: d n; B, C: b g n l; 
 from __future__ import annotations
 
 import math
-
 from typing import Any
 
 import torch
@@ -53,7 +52,7 @@ def saved_shape(batch: int, channels: int, length: int, states: int, gated: bool
 
 
 def _shape(batch: int, channels: int, length: int, states: int, backward: bool) -> tuple[int, int]:
-    """Channels and warps of a program, as measured: few channels where there are few, so that all of the GPU has work."""
+    """Channels and warps of a program, as measured: few channels where there are few, so that the GPU has work."""
     if states == 1:
         short = length <= 256
         return ((2, 4) if short else (2, 1)) if backward else ((1, 1) if short else (4, 2))
@@ -71,7 +70,9 @@ def _choice(
     """The grid and what the kernels are compiled with."""
     (batch, channels, length), groups = u.shape, B.shape[1]
     block, warps = _shape(batch, channels, length, states, backward)
-    block = min(8 if deterministic else block, triton.next_power_of_2(channels // groups))  # each block has sums then
+    if deterministic:  # then each block writes sums of its own
+        block = 8
+    block = min(block, triton.next_power_of_2(channels // groups))
     chosen = {
         "SOFTPLUS": softplus, "N": triton.next_power_of_2(states), "BLOCK": block,
         # positions unrolled: more of them, or more states, than these compile for minutes
@@ -82,7 +83,7 @@ def _choice(
 
 
 def _align(*tensors: Tensor | None) -> int:
-    """Of 1, 2 and 4 the most that steps from row to row and their lengths are a multiple of, where rows are in one piece.
+    """Of 1, 2 and 4 the most that rows' lengths and steps from row to row are a multiple of; 1 for rows in pieces.
 
     Triton finds out about 16 alone, without which it would load single numbers of rows of 196.
     """
