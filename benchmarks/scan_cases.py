@@ -187,6 +187,7 @@ def checks(module: str) -> list[Job]:
     cases += [case((2, 40, 131, n, 2), strided=True) for n in (1, 16)]
     cases += [case((2, 40, 131, n, 2), softplus=False) for n in (1, 16)]
     cases += [case((2, 40, 196, n, 2), deterministic=True) for n in (1, 16)]
+    cases += [case((2, 33, 192, 16, 1), ["D", "grad_last"]), case((2, 40, 2048, 16, 2), [])]
     return cases + [
         case((2, 48, l, n, 2), USUAL) for l, n in ((1000, 16), (3136, 1), (3136, 16), (1000, 64), (8192, 16))
     ]
