@@ -32,15 +32,19 @@ extern "C" __global__ void LAUNCH_BOUNDS(THREADS, 1) scan_edges(const Scan s) {
     for (int pass = 0; pass < PASSES; pass++) {
       int t = t0 + p.column, end = load_end(p, pass);
       Pack<TD, EACH> delta;
+      clear(delta);
       load_pass(delta, loads_at<TD>(s.delta, p), s.delta, p, pass, t0);
 #if FORWARD
       Pack<TU, EACH> u;
+      clear(u);
       load_pass(u, loads_at<TU>(s.u, p), s.u, p, pass, t0);
 #else
       Pack<TO, EACH> grad;
+      clear(grad);
       load_pass(grad, loads_at<TO>(s.grad, p), s.grad, p, pass, t0);
 #if HAS_Z
       Pack<TZ, EACH> z;
+      clear(z);
       load_pass(z, loads_at<TZ>(s.z, p), s.z, p, pass, t0);
 #endif
 #endif

@@ -19,6 +19,8 @@
 #define RELOAD (sizeof(TU) < 4)                            // whether u is loaded again where y leaves, rather than copied
 #define AT_ONCE (EACH < 4 ? EACH : 4)                      // positions whose y is read at once
 
+static_assert(LANES >= 2, "of one lane, 8 positions do not lie in the place of their inputs");
+
 struct Staged { float delta, input; };                     // of one position: delta, and delta u
 
 // What runs ahead of the state: delta and delta u of 8 positions, decays, B and C of one. So the special-function unit and

@@ -90,6 +90,7 @@ template <class T> DEVICE void store_pass(T* row, const Place& p, int pass, int 
   store(row, t0 + p.column, load_end(p, pass), align, v);
 #endif
 }
+
 // The loads of one tile after the other. Pointers are carried along: from the operands they would be made anew each time.
 template <class T> struct Walk { const T* at[PASSES]; };
 template <class T> DEVICE void start(Walk<T>& w, const Matrix& m, const Place& p) {
@@ -108,6 +109,7 @@ template <class T> DEVICE void step(Walk<T>& w) {
 #pragma unroll
   for (int k = 0; WHOLE && k < PASSES; k++) w.at[k] = opaque(w.at[k] + TILE);
 }
+
 template <class T> DEVICE const T* row(const Grouped& m, int b, int g, int n) {
   return (const T*)m.at + b * m.b + g * m.g + n * m.n;
 }
@@ -122,6 +124,7 @@ template <class T> DEVICE const T* states_at(const Grouped& m, const Place& p, i
   int n = (int)threadIdx.x / (TILE / SPREAD), t = (int)threadIdx.x % (TILE / SPREAD) * SPREAD;
   return row<T>(m, p.batch, p.group, n < states ? n : 0) + t * m.l;
 }
+// The pieces of the tile at t0, zero where there is nothing; `walked` is how far from the first tile `at` has come.
 template <class T> DEVICE void load_states(Pack<T, SPREAD> (&v)[PIECES], const T* at, const Grouped& m, const Place& p, int t0, int states, int walked = 0) {
 #pragma unroll
   for (int i = 0; i < PIECES; i++) {
