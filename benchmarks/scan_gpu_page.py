@@ -38,6 +38,9 @@ exp2 as a polynomial for one or two of 16; decays known two or four positions ah
 tensor cores (fewer instructions and fewer reads, yet longer waits); blocks of 1, 2, 3, 6 and 12 warps. See
 `decisions/0009-the-scan-on-a-gpu.md`, also for what the rows of one state keep.
 
+Since that run the kernel of the edges between segments reads nothing that was not loaded, and two checks are new, of
+states made again without z; they pass in the emulator (`tests/ops/test_selective_scan_cuda.py`).
+
 ## The Triton form
 Beside the row of 65536 positions, where the few programs that there are go through all of l, the forward is faster than
 the public kernel everywhere; the backward is not for 16 states and few channels (it keeps every state of a chunk in

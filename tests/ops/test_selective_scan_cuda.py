@@ -159,7 +159,7 @@ def test_saved_states_take_half_the_bytes_of_u_in_sixteen_bits() -> None:
 
 @pytest.mark.parametrize("gated", [False, True])
 def test_no_more_is_kept_than_the_public_kernel_keeps(gated: bool) -> None:
-    """Which is, in numbers of 4 bytes, 2 n of every 2048 positions, and with z the output before it, here in 16 bits."""
+    """Which is, in numbers of 4 bytes, 2 n of every 2048 positions, and with z the output before it, in 16 bits."""
     for n, l in product((2, 16, 17, 64), (64, 196, 784, 2048, 3136, 65536)):
         _, chunks, _, _ = cuda.saved_shape(1, 1, l, n, gated)
         assert chunks * n <= 2 * n * -(-l // 2048) + (l // 2 if gated else 0)
