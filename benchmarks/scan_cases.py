@@ -50,15 +50,9 @@ def operands(
     return {name: made[name] if name in NAMES[:5] or name in given else None for name in NAMES}
 
 
-def multiprocessors() -> int:
-    """Of the GPU; where there is none, of an H100."""
-    return torch.cuda.get_device_properties("cuda").multi_processor_count if torch.cuda.is_available() else 132
-
-
 def default_form(shape: tuple[int, ...], backward: bool) -> cuda.States | cuda.Rows:
     """How the CUDA form computes such a shape."""
-    b, d, l, n, _ = shape
-    return cuda.default_form(n, l, b * d, multiprocessors(), backward)
+    return cuda.default_form(shape[3], shape[2], backward)
 
 
 def form_of(job: Job) -> dict[str, Any]:
@@ -193,6 +187,7 @@ def checks(module: str) -> list[Job]:
     cases += [case((2, 40, 131, n, 2), strided=True) for n in (1, 16)]
     cases += [case((2, 40, 131, n, 2), softplus=False) for n in (1, 16)]
     cases += [case((2, 40, 196, n, 2), deterministic=True) for n in (1, 16)]
+    cases += [case((2, 33, 192, 16, 1), ["D", "grad_last"]), case((2, 40, 2048, 16, 2), [])]
     return cases + [
         case((2, 48, l, n, 2), USUAL) for l, n in ((1000, 16), (3136, 1), (3136, 16), (1000, 64), (8192, 16))
     ]

@@ -16,11 +16,13 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import torch
 
+import scan_public
 from flopscan.ops.selective_scan import cuda, nvrtc
 from scan_cases import ROWS, Job, check
 from scan_jobs import compile_all, jobs, warm
@@ -34,7 +36,9 @@ def run(job: Job, device: str, out: Path) -> Job:
     by_ncu = {"profile": profile, "counters": counters, "opcodes": opcodes}
     if job["kind"] in by_ncu:
         return by_ncu[job["kind"]](job, out)
-    return {"copy": copy_bandwidth, "measure": measure, "memory": memory, "model": model}[job["kind"]](job)
+    return {"copy": copy_bandwidth, "measure": measure, "memory": memory, "model": model, "public": scan_public.public}[
+        job["kind"]
+    ](job)
 
 
 def work(log: Path, first: int, emulate: bool) -> None:
@@ -143,6 +147,10 @@ def table(out: Path) -> str:
             lines.append(f"copy {r['TB/s']:.2f} TB/s on {r['device']}, torch {r['torch']}, NVRTC {r['nvrtc']}")
         if r["kind"] == "model":
             lines += [f"{r['label']} {way} {r[way]}" for way in ("infer", "train") if way in r] or [str(r)]
+        if r["kind"] == "public" and "forward" in r:
+            lines.append(
+                f"{r['row']:16s} public   {r['forward']['p50']:8.1f} us forward {r['backward']['p50']:8.1f} backward"
+            )
         if r["kind"] == "memory":
             lines.append(f"{r['row']:16s} memory   { ({k: r[k] for k in r if isinstance(r[k], int)}) }")
         if r["kind"] == "measure":
@@ -161,6 +169,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="the folder for results")
     parser.add_argument("--seconds", type=float, default=270, help="when to stop")
+    parser.add_argument(
+        "--mamba", type=Path, help="mamba_ssm's unpacked source distribution, to build its kernel and time it"
+    )
     parser.add_argument("--emulate", action="store_true", help="checks alone, on the CPU")
     parser.add_argument("--compile", metavar="ARCH", help="compile every kernel of the jobs for sm_90, say, and stop")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that compile")
@@ -184,6 +195,10 @@ def main() -> None:
         compile_all(jobs(False), options.compile, options.workers)
         return
     if not options.table:
+        if options.mamba:
+            scan_public.start(
+                options.mamba, Path(tempfile.gettempdir()) / "flopscan-public", options.out / "background.log"
+            )
         if not options.emulate:
             with (options.out / "background.log").open("a") as log:
                 for i in range(4):

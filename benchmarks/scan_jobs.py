@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from flopscan.ops.selective_scan import cuda, nvrtc
 from flopscan.ops.selective_scan.cuda import Rows
 from scan_cases import ROWS, Job, checks, default_form, form_of
+from scan_public import BUILD
 from scan_times import COUNTED, row_operands
 
 
@@ -27,35 +29,25 @@ def cell(row: str, direction: str, label: str = "default", form: Job | None = No
     }
 
 
-TWO = {"lanes": 2, "states": 8}
-FOUR = {"lanes": 4, "states": 4}
 EIGHT = {"lanes": 8, "states": 2}
 SMALL = {"tile": 32, "resident": 4}
 # other ways to compile the kernels, on the rows that they are about, the most promising first
 VARIANTS: dict[tuple[str, str], list[Job]] = {
-    ("mamba-130m", "forward"): [
-        {"unroll": 2}, {**TWO, **SMALL}, {"polynomial": 2}, SMALL, {"warps": 2, "resident": 6}, EIGHT,
-        {"polynomial": 4},
-    ],
-    ("mamba-2.8b", "forward"): [
-        {"warps": 2, "resident": 6}, {"warps": 1, "resident": 12}, EIGHT, {**EIGHT, "warps": 2, "resident": 6},
-    ],
+    ("mamba-130m", "forward"): [{"unroll": 1}, {"unroll": 3}, SMALL, {"warps": 2, "resident": 6}, EIGHT],
+    ("mamba-2.8b", "forward"): [{"warps": 2, "resident": 6}, {"warps": 1, "resident": 12}, EIGHT],
     ("mamba-130m", "backward"): [{"warps": 2, "resident_backward": 6}, {"tile": 32}, EIGHT],
-    ("mamba-2.8b", "backward"): [{"warps": 2, "resident_backward": 6}, {"warps": 1, "resident_backward": 12}, EIGHT],
-    ("vmamba-t-3", "forward"): [{"rows": 4}, {"rows": 16}, {"warps": 2, "resident": 16}, {"resident": 6}, {"rows": 2}],
+    ("mamba-2.8b", "backward"): [{"warps": 2, "resident_backward": 6}, EIGHT],
+    ("vmamba-t-3", "forward"): [{"rows": 4}, {"rows": 16}, {"resident": 6}],
     ("vmamba-v0", "forward"): [
-        {**FOUR, "tile": 64, "resident": 3}, {"tile": 64, "resident": 3}, {"polynomial": 2},
-        {"warps": 2, "resident": 8},
+        {"lanes": 2, "states": 8, "unroll": 1}, {"lanes": 2, "states": 8, **SMALL, "unroll": 1}, {"unroll": 1},
     ],
-    ("mamba-long", "forward"): [{"fill": 6}, {"unroll": 2}, {**TWO, **SMALL, "fill": 4}],
+    ("mamba-long", "forward"): [{"fill": 2}, {"fill": 4}],
     ("vmamba-t-1", "forward"): [{"rows": 1}, {"rows": 4}],
-    ("vmamba-t-3", "backward"): [{"rows": 4}, {"rows": 16}, {"warps": 2, "resident_backward": 8}],
-    ("mamba-long", "backward"): [{"fill": 6}, {"warps": 2, "resident_backward": 6, "fill": 6}],
-    ("vmamba-v0", "backward"): [
-        {**TWO, "sub": 4, "tile": 32, "resident_backward": 2}, {"warps": 2, "resident_backward": 6},
-    ],
-    ("vmamba-t-1", "backward"): [{"rows": 2}, {"rows": 8}, {"warps": 8, "resident_backward": 2}],
-    ("mamba-130m-fp32", "forward"): [{"unroll": 2}, SMALL],
+    ("vmamba-t-3", "backward"): [{"rows": 4}, {"rows": 8}],
+    ("mamba-long", "backward"): [{"fill": 6}],
+    ("vmamba-v0", "backward"): [{"warps": 2, "resident_backward": 6}, {"tile": 32}],
+    ("vmamba-t-1", "backward"): [{"rows": 2}, {"rows": 8}],
+    ("mamba-130m-fp32", "forward"): [{"unroll": 7}, SMALL],
 }  # fmt: skip
 
 
@@ -107,6 +99,7 @@ def jobs(emulate: bool) -> list[Job]:
         {"kind": "opcodes", "label": "opcodes"},
         *checked[30:],
         *checks("triton"),
+        *(about("public", row) for row in ROWS if os.environ.get(BUILD)),
     ]
 
 
@@ -158,6 +151,9 @@ def kernels(job: Job) -> list[tuple[str, tuple[str, ...]]]:
     dtype, z = (ROWS[job["row"]][1], ROWS[job["row"]][2]) if "row" in job else (job["dtype"], "z" in job["given"])
     some = torch.empty(0, dtype=getattr(torch, dtype))
     dtypes = cuda._dtypes(some, some, some if z else None, some, some, getattr(torch, job.get("out_dtype", dtype)))
+    if states > 1:
+        softplus, whole = job.get("softplus", True), length % 8 == 0 and not job.get("strided")
+        dtypes = (*dtypes, f"-DSOFTPLUS={int(softplus)}", f"-DWHOLE={int(whole)}")
     found = []
     for backward in (False, True):
         if backward and job.get("direction") == "forward":
@@ -167,7 +163,7 @@ def kernels(job: Job) -> list[tuple[str, tuple[str, ...]]]:
         chosen = [(f"rows_{way}" if isinstance(form, Rows) else f"scan_{way}", dtypes)]
         if length >= 1000 and not isinstance(form, Rows):
             chosen.append(("scan_edges", (*dtypes, f"-DFORWARD={1 - backward}")))
-        found += [(name, cuda.options(name, form, states, length, macros)) for name, macros in chosen]
+        found += [(name, cuda.options(name, form, macros)) for name, macros in chosen]
     return found
 
 

@@ -40,7 +40,8 @@ def assemble(kernel: str, environment: dict[str, Any], table: Path) -> dict[str,
         {**case, **tiers(case), "launches": [vars(launch) for launch in launches]}
         for case, launches in zip(finished, profiled, strict=False)
     ]
-    command = f"python -m hardware.certify profile {kernel} --mamba SOURCES --build BUILD --raw RAW"
+    built = "" if kernel == "flopscan_scan" else " --mamba SOURCES --build BUILD"
+    command = f"python -m hardware.certify profile {kernel}{built} --raw RAW"
     return {"schema": SCHEMA, "kernel": kernel, "command": command, **environment, "cases": cases}
 
 

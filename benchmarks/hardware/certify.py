@@ -1,6 +1,7 @@
 """Takes certificates: what kernels execute on a GPU by its counters, beside what flopscan's rules say.
 
     python -m hardware.certify profile --mamba mamba_ssm-2.3.2.post1 --build build --raw raw   # needs the GPU and ncu
+    python -m hardware.certify profile flopscan_scan --raw raw   # flopscan's own kernels, for which nothing is built
     python -m hardware.certify assemble --raw raw         # certificates/*.json out of what profile left
     python -m hardware.certify compare                    # the certificates beside the rules as they are now
     python -m hardware.certify document                   # the same for readers: docs/certificates.md
@@ -27,7 +28,20 @@ from hardware.kernels import COMPILED, KERNELS, cases
 ENVIRONMENT = "environment.json"
 
 
-def environment(build: Path) -> dict[str, Any]:
+def _own_build() -> dict[str, Any]:
+    """What stands for a build where the kernels are flopscan's own, compiled as they are used."""
+    import flopscan
+    from flopscan.ops.selective_scan import cuda, nvrtc
+    from hardware.build import digest
+
+    return {
+        "packages": {"flopscan": flopscan.__version__},
+        "sources": {"flopscan_scan": digest(Path(cuda.__file__).with_name("cuda"))},
+        "nvrtc": ".".join(map(str, nvrtc.version())),
+    }
+
+
+def environment(build: Path | None) -> dict[str, Any]:
     """The GPU, its software, and how the compiled kernels were built."""
     import torch
     import triton
@@ -47,7 +61,7 @@ def environment(build: Path) -> dict[str, Any]:
         "triton": triton.__version__,
         "python": platform.python_version(),
         "profiler": re.search(r"Version .*", ncu)[0],  # type: ignore[index]
-        "build": json.loads((build / MANIFEST).read_text()),
+        "build": json.loads((build / MANIFEST).read_text()) if build else _own_build(),
     }
 
 
@@ -85,7 +99,7 @@ def profile(options: argparse.Namespace) -> None:
     raw = options.raw
     raw.mkdir(parents=True, exist_ok=True)
     (raw / ENVIRONMENT).write_text(json.dumps(environment(options.build), indent=1) + "\n")
-    paths = ["--mamba", str(options.mamba), "--build", str(options.build)]
+    paths = ["--mamba", str(options.mamba), "--build", str(options.build)] if options.build else []
     metrics = counters.available()
     start, limit = time.time(), options.seconds
     for kernel in options.kernels:
@@ -98,7 +112,7 @@ def profile(options: argparse.Namespace) -> None:
             subprocess.run([sys.executable, "-m", *tuning])  # if it fails, what was tuned until then is profiled
             program += ["--choices", choices]
         program += ["--manifest", str(report.with_suffix(".jsonl")), "--until", str(start + 0.9 * limit)]
-        counters.profile(report, metrics, program, kernel if kernel in COMPILED else "")
+        counters.profile(report, metrics, program, COMPILED.get(kernel, ""))
         counters.export(report, report.with_suffix(".csv"))
 
 
@@ -118,8 +132,8 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     first = commands.add_parser("profile", help="count on the GPU")
     first.add_argument("kernels", nargs="*", default=KERNELS)
-    first.add_argument("--mamba", type=Path, required=True, help="the unpacked source distribution of mamba_ssm")
-    first.add_argument("--build", type=Path, required=True, help="where hardware.build put the compiled modules")
+    first.add_argument("--mamba", type=Path, help="the unpacked source distribution of mamba_ssm")
+    first.add_argument("--build", type=Path, help="where hardware.build put the compiled modules")
     first.add_argument("--raw", type=Path, required=True, help="where the tables go")
     first.add_argument("--shares", type=int, default=3, help="processes that compile for Triton, for each tuned case")
     first.add_argument("--seconds", type=float, default=1e9, help="leave out the last cases rather than run longer")

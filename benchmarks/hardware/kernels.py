@@ -105,6 +105,37 @@ def _scans() -> Iterator[tuple[dict[str, int], str, dict[str, Any]]]:
         yield _scan_sizes(2048, 16), dtype, {**_FULL, "z": True}
 
 
+# flopscan's own kernels of the selective scan. Lengths under 1024, or enough channels, leave l in one piece.
+
+
+def _own_scan_operands(s: Mapping[str, int], dtype: str, chosen: Mapping[str, Any]) -> Operands:
+    """The operands of the public kernel, and whose kernel runs."""
+    return {**_scan_operands(s, dtype, {**chosen, "complex": False, "constant": ""}), "kernel": "flopscan"}
+
+
+_OWN = {"D": True, "z": False, "delta_bias": True, "delta_softplus": True}
+
+
+def _own_scans() -> Iterator[tuple[dict[str, int], str, dict[str, Any]]]:
+    """Sizes, dtype and options of each scan."""
+    for n in (1, 16):
+        for l in (49, 64, 130, 196, 256, 512, 784, 960):
+            yield _scan_sizes(l, n), "float32", _OWN
+        for change in ({"z": True}, {"delta_softplus": False}, {"D": False}, {"delta_bias": False}):
+            for l in (196, 512):
+                yield _scan_sizes(l, n), "float32", {**_OWN, **change}
+        for dtype in ("float16", "bfloat16"):
+            for z in (False, True):
+                yield _scan_sizes(196, n, g=4), dtype, {**_OWN, "z": z}
+                yield _scan_sizes(512, n), dtype, {**_OWN, "z": z}
+        yield _scan_sizes(512, n, g=4, d=72), "float32", _OWN
+        yield _scan_sizes(2048, n, b=8, d=1024), "float32", _OWN
+        yield _scan_sizes(2048, n, b=8, d=1024), "bfloat16", {**_OWN, "z": True}
+        yield _scan_sizes(3136, n, b=8, d=1024, g=4), "float16", _OWN
+    for n in (2, 3, 4, 8, 17, 32, 64, 100, 256):
+        yield _scan_sizes(512, n), "float32", _OWN
+
+
 # The causal convolution
 
 
@@ -213,15 +244,17 @@ def _norms() -> Iterator[tuple[dict[str, int], str, dict[str, Any]]]:
 
 _OPS = {
     "selective_scan": "flopscan::selective_scan",
+    "flopscan_scan": "flopscan::selective_scan",
     "causal_conv1d": "flopscan::causal_conv1d",
     "ssd": "flopscan::ssd",
     "selective_state_update": "flopscan::selective_state_update",
     "gated_norm": "flopscan::gated_rms_norm",
 }
-_RESULT = {"selective_scan": "u"}
+_RESULT = {"selective_scan": "u", "flopscan_scan": "u"}
 _RESULT.update(dict.fromkeys(("causal_conv1d", "ssd", "selective_state_update", "gated_norm"), "x"))
 _OPERANDS = {
     "selective_scan": _scan_operands,
+    "flopscan_scan": _own_scan_operands,
     "causal_conv1d": _convolution_operands,
     "ssd": _ssd_operands,
     "selective_state_update": _update_operands,
@@ -229,12 +262,18 @@ _OPERANDS = {
 }
 _CASES = {
     "selective_scan": _scans,
+    "flopscan_scan": _own_scans,
     "causal_conv1d": _convolutions,
     "ssd": _ssd,
     "selective_state_update": _updates,
     "gated_norm": _norms,
 }
-COMPILED = ("selective_scan", "causal_conv1d")  # CUDA; the others are Triton's
+# CUDA, with the pattern of their names; the others are Triton's
+COMPILED = {
+    "selective_scan": "selective_scan",
+    "causal_conv1d": "causal_conv1d",
+    "flopscan_scan": "^(scan|rows)_(forward|backward|edges)$",
+}
 KERNELS = tuple(_CASES)
 
 

@@ -67,6 +67,21 @@ def selective_scan(case: Case) -> Run:
     return functools.partial(scan.bwd, *given, torch.randn_like(out), states, kept, None, x["delta_softplus"], False)
 
 
+def flopscan_scan(case: Case) -> Run:
+    """flopscan's CUDA form, forward with the states that backward needs."""
+    from flopscan.ops.selective_scan import cuda
+
+    x = values(case)
+    given = [x.get(name) for name in ("u", "delta", "A", "B", "C", "D", "z", "delta_bias", "initial_state")]
+    softplus, dtype = x["delta_softplus"], x["u"].dtype
+    forward = functools.partial(cuda.forward, *given, delta_softplus=softplus, keep=True, out_dtype=dtype)
+    if case.direction == "forward":
+        return forward
+    out, _, saved = forward()
+    grad = torch.randn_like(out)
+    return functools.partial(cuda.backward, grad, None, *given, saved, delta_softplus=softplus, deterministic=False)
+
+
 def causal_conv1d(case: Case) -> Run:
     """The functions of causal_conv1d's compiled module."""
     module = importlib.import_module("causal_conv1d_cuda")
@@ -114,7 +129,9 @@ def gated_norm(case: Case) -> Run:
     return functools.partial(module._layer_norm_bwd, torch.randn_like(out), *given, mean, rstd, **named)
 
 
-PREPARE = {f.__name__: f for f in (selective_scan, causal_conv1d, ssd, selective_state_update, gated_norm)}
+PREPARE = {
+    f.__name__: f for f in (selective_scan, flopscan_scan, causal_conv1d, ssd, selective_state_update, gated_norm)
+}
 
 
 def package(name: str, source: Path) -> None:
@@ -141,8 +158,8 @@ def profiled(case: Case, launches: list[dict[str, Any]]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kernels", nargs="+", choices=KERNELS)
-    parser.add_argument("--mamba", type=Path, required=True, help="the unpacked source distribution of mamba_ssm")
-    parser.add_argument("--build", type=Path, required=True, help="where hardware.build put the compiled modules")
+    parser.add_argument("--mamba", type=Path, help="the unpacked source distribution of mamba_ssm")
+    parser.add_argument("--build", type=Path, help="where hardware.build put the compiled modules")
     parser.add_argument("--manifest", type=Path, default="/dev/stdout", help="where to write what was run, in order")
     parser.add_argument("--compile", metavar="K/N", help="only fill Triton's cache with every N-th choice from K")
     parser.add_argument("--tune", type=Path, help="only tune, and write there what was chosen")
@@ -150,8 +167,9 @@ def main() -> None:
     parser.add_argument("--only", type=int, nargs="*", help="only these cases, by number")
     parser.add_argument("--until", type=float, default=math.inf, help="begin no case after this second of the epoch")
     options = parser.parse_args()
-    sys.path.insert(0, str(options.build.resolve()))
-    package("mamba_ssm", options.mamba.resolve())
+    if options.build:
+        sys.path.insert(0, str(options.build.resolve()))
+        package("mamba_ssm", options.mamba.resolve())
     chosen = [c for kernel in options.kernels for c in cases(kernel)]
     if options.only is not None:
         chosen = [chosen[i] for i in options.only]

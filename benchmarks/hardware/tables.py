@@ -11,6 +11,7 @@ from typing import Any
 from flopscan import rules
 from flopscan.core.cost import Cost
 from flopscan.core.rule import Rule
+from flopscan.rules import selective_scan_own
 from hardware import certificate
 from hardware.kernels import call
 
@@ -39,6 +40,8 @@ HELD = {
     ("selective_scan", "backward"): Held(0.03),
     ("selective_scan", "backward, complex A"): Held(0.03),
     ("selective_scan", "backward, constant B or C"): Held(0.05),
+    ("flopscan_scan", "forward"): Held(0.005),
+    ("flopscan_scan", "backward"): Held(0.0),
     ("causal_conv1d", "forward"): Held(0.0),
     ("causal_conv1d", "backward"): Held(0.0),
     ("selective_state_update", "forward"): Held(0.0),
@@ -129,5 +132,8 @@ def rule_line(found: dict[str, Any]) -> str:
     rule = rules.find(op)
     if not isinstance(rule, Rule) or rule.executed is None:
         return f"`{op}`: no executed tier"
-    first = (inspect.getdoc(rule.executed) or "").partition("\n")[0]
-    return f"`{op}` (`{rule.executed.__module__}`): {first}"
+    executed: Any = rule.executed
+    if found["kernel"] == "flopscan_scan":
+        executed = getattr(selective_scan_own, found["direction"])
+    first = (inspect.getdoc(executed) or "").partition("\n")[0]
+    return f"`{op}` (`{executed.__module__}`): {first}"

@@ -7,7 +7,7 @@ import sys
 
 import torch
 
-from scan_cases import FULL, check
+from scan_cases import FULL, USUAL, check
 
 CASES = {
     "sixteen states": {"shape": (1, 4, 20, 16, 2), "given": FULL, "dtype": "float32"},
@@ -23,6 +23,9 @@ CASES = {
         "shape": (1, 4, 300, 1, 2), "given": FULL, "dtype": "float32", "deterministic": True,
     },
     "one state, nothing optional": {"shape": (1, 4, 70, 1, 2), "given": [], "dtype": "float32"},
+    "one state, fast decays": {
+        "shape": (1, 4, 70, 1, 2), "given": USUAL, "dtype": "float32", "extreme": True,
+    },
     "one state, float16": {"shape": (1, 4, 20, 1, 2), "given": FULL, "dtype": "float16"},
 }  # fmt: skip
 

@@ -6,6 +6,7 @@ import ctypes
 import json
 import re
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import pytest
@@ -112,8 +113,17 @@ def test_other_forms(lanes: int, each: int, more: dict[str, int]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("given", [FULL, []])
-def test_segments(given: list[str]) -> None:
-    passes((1, 8, 1100, 16, 1), given)
+@pytest.mark.parametrize("length", [1096, 1100])
+def test_segments(given: list[str], length: int) -> None:
+    passes((1, 8, length, 16, 1), given)
+
+
+@pytest.mark.parametrize(
+    "length, dtype", mostly_slow([(192, "float32")], [(136, "float32"), (256, "bfloat16"), (1152, "float32")])
+)
+def test_states_are_made_again_where_few_are_kept(length: int, dtype: str) -> None:
+    """Without z: states before tiles lie in the gradient of u, or where its last tile has no room for them apart."""
+    passes((1, 9, length, 16, 1), ["D", "grad_last"], dtype)
 
 
 def test_segments_that_remember_everything() -> None:
@@ -145,6 +155,14 @@ def test_saved_states_take_half_the_bytes_of_u_in_sixteen_bits() -> None:
         b, chunks, d, n = cuda.saved_shape(2, 10, 4096, states)
         assert (b, d, n) == (2, 10, states)
         assert 4 * chunks * n * b * d <= 2 * 10 * 4096
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_no_more_is_kept_than_the_public_kernel_keeps(gated: bool) -> None:
+    """Which is, in numbers of 4 bytes, 2 n of every 2048 positions, and with z the output before it, in 16 bits."""
+    for n, l in product((2, 16, 17, 64), (64, 196, 784, 2048, 3136, 65536)):
+        _, chunks, _, _ = cuda.saved_shape(1, 1, l, n, gated)
+        assert chunks * n <= 2 * n * -(-l // 2048) + (l // 2 if gated else 0)
 
 
 def test_the_parameter_has_the_fields_of_the_source_in_order() -> None:

@@ -34,6 +34,7 @@ from typing import Any, NamedTuple
 
 from flopscan.core.cost import Cost
 from flopscan.core.trace import Call
+from flopscan.rules import selective_scan_own as own
 
 _LAUNCHES = ((128, 32, 4), (256, 32, 8), (512, 32, 16), (1024, 64, 16))  # up to this l: T, I
 _LONG = (128, 16)
@@ -80,6 +81,9 @@ def executed_forward(
     Per (b,d,l'): bias, delta*u, D*u and a comparison, given or not; softplus 27 FLOPs and 1 exp2 of the 30; z
     4 FLOPs, 1 exp2 and 1 reciprocal more.
     """
+    if call.args.get("kernel") == "flopscan":
+        g = call["B"].shape[1] if forms["B"] == "b g n l" else 1
+        return own.forward(b, d, l, n, g, "z" in given, call["u"].dtype, delta_softplus)
     at, is_complex, constant = launch(l), call["A"].is_complex, _constant(forms)
     within, over = at.threads * (at.items - 1), (at.threads + _WARP - 1) * (at.warps - 1)
     full = within + _shuffles(is_complex) * at.warps + over + _WARP
@@ -108,6 +112,9 @@ def executed_backward(
     FLOPs, 1 exp2 and 1 reciprocal; without softplus in float32 delta + bias is instead computed again for each state.
     z 10 FLOPs, 1 exp2 and 1 reciprocal more, and 1 mul where the gated output is asked for, which is not counted here.
     """
+    if call.args.get("kernel") == "flopscan":
+        g = call["B"].shape[1] if forms["B"] == "b g n l" else 1
+        return own.backward(b, d, l, n, g, "z" in given, call["u"].dtype, delta_softplus)
     at, is_complex, constant = launch(l), call["A"].is_complex, _constant(forms)
     narrow = call["u"].dtype in ("float16", "bfloat16")
     sums = (2 if is_complex else 1) * (2 if any(constant) else 1)  # of dA, and of dB, of dC or of the gradient of B*C

@@ -27,7 +27,7 @@ def kept_every(n: int) -> int:
     return min(256, TILE * (-(-n // 16)))
 
 
-def saved_shape(b: int, d: int, l: int, n: int) -> tuple[int, ...]:
+def saved_shape(b: int, d: int, l: int, n: int, gated: bool = False) -> tuple[int, ...]:
     """The shape (b k n d) of the states before every k-th stretch of `kept_every` positions."""
     every = kept_every(n)
     return (b, (l + every - 1) // every, n, d)

@@ -31,6 +31,7 @@ _SOURCES = {
 }
 _NAMES = {torch.float32: "float", torch.float16: "half_t", torch.bfloat16: "bfloat_t"}
 MAX_STATES = 256
+SEGMENT = 64  # segments of l are whole numbers of these positions: of tiles
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,7 @@ class States:
     tile: int = 64  # positions in shared memory
     sub: int = 8  # positions whose states and decays are in registers, backward
     warps: int = 4
-    unroll: int = 1  # runs of 8 positions, forward
-    polynomial: int = 0  # of 16 exponentials, those that leave the special-function unit
+    unroll: int = 2  # runs of 8 positions, forward
     resident: int = 3  # blocks that registers must allow on a multiprocessor
     resident_backward: int = 3
     fill: int = 3  # blocks a multiprocessor, below which l is cut into segments
@@ -70,16 +70,11 @@ class Rows:
         return self.rows * self.warps
 
 
-def default_form(
-    states: int, length: int, rows: int = 1, multiprocessors: int = 1, backward: bool = False
-) -> States | Rows:
-    """How ``states`` states of ``rows`` channels (b d) are computed unless the caller says otherwise, as measured."""
+def default_form(states: int, length: int, backward: bool = False) -> States | Rows:
+    """How so many states are computed unless the caller says otherwise, as measured."""
     if states == 1:
         short = 16 if backward else 8
         return Rows(span=_span(length), rows=short if length <= 256 else 4 if backward else 2)
-    if 8 < states <= 16 and not backward and rows >= 16 * 4 * 4 * multiprocessors:
-        # 16 channels a warp, where that still makes four warps for each of the four schedulers
-        return States(2, 8, tile=32, resident=4)
     for lanes, each in ((2, 1), (2, 2), (2, 4), (4, 4), (8, 4)):
         if states <= lanes * each:
             return States(lanes, each)
@@ -90,26 +85,29 @@ def default_form(
     return States(16, 16, tile=32, sub=4, warps=2, resident=1, resident_backward=1)
 
 
-def _form(scan: Scan, device: torch.device, backward: bool) -> States | Rows:
-    """The default for such operands."""
-    return default_form(scan.states, scan.length, scan.batch * scan.channels, _multiprocessors(device), backward)
-
-
 def _span(length: int) -> int:
     """Positions of a lane, for rows of ``length``."""
     return 2 if length <= 64 else 4 if length <= 128 else 8
 
 
-def chunk_size(states: int, length: int) -> int:
-    """Positions from one kept state to the next: to 64 states, all take at most half the bytes of u in 16 bits."""
+def chunk_size(states: int, length: int, gated: bool = False) -> int:
+    """Positions from one kept state to the next: no more is kept than mamba_ssm's kernel keeps.
+
+    That is two states of every 2048 positions and, with z, the output before it. With z the chunks are short, then the
+    backward makes fewer states again, and to 64 states all take at most half the bytes of u in 16 bits.
+    """
     if states == 1:
         return 32 * _span(length)
-    return min(max(64, 4 * (1 << (states - 1).bit_length())), 256)
+    short = min(max(64, 4 * (1 << (states - 1).bit_length())), 256)
+    if gated:
+        return short
+    allowed = 2 * -(-length // 2048)
+    return max(short, 1 << (-(-length // allowed) - 1).bit_length())
 
 
-def saved_shape(batch: int, channels: int, length: int, states: int) -> tuple[int, ...]:
+def saved_shape(batch: int, channels: int, length: int, states: int, gated: bool = False) -> tuple[int, ...]:
     """The shape of what forward keeps for backward: the state before every chunk, b chunks d n."""
-    return batch, -(-length // chunk_size(states, length)), channels, states
+    return batch, -(-length // chunk_size(states, length, gated)), channels, states
 
 
 def supports(
@@ -157,7 +155,7 @@ class Scan(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("edge", "edge_sum", "mid")),
         ("part", ctypes.c_longlong),
         *((name, ctypes.c_int) for name in ("batch", "channels", "length", "states", "groups", "softplus")),
-        *((name, ctypes.c_int) for name in ("segment", "segments", "out_align")),
+        *((name, ctypes.c_int) for name in ("segment", "segments", "chunk", "out_align")),
     ]
 
 
@@ -168,15 +166,15 @@ def forward(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """The output (b d l), the last state (b d n), and the states that backward needs, empty unless ``keep``."""
     scan, alive = _operands(u, delta, A, B, C, D, z, delta_bias, delta_softplus)
-    form = form or _form(scan, u.device, backward=False)
+    form = form or default_form(scan.states, scan.length)
     (batch, channels, length), states = u.shape, A.shape[1]
     out = torch.empty(u.shape, dtype=out_dtype, device=u.device)
     last = A.new_empty(batch, channels, states)
-    saved = A.new_empty(saved_shape(batch, channels, length, states) if keep else 0)
+    saved = A.new_empty(saved_shape(batch, channels, length, states, z is not None) if keep else 0)
     scan.out, scan.last, scan.saved = out.data_ptr(), last.data_ptr(), saved.data_ptr() if keep else None
     scan.out_align = _rows_align(length, [out])
     scan.initial = _pointer(initial_state, alive)
-    macros = _dtypes(u, delta, z, B, C, out_dtype)
+    macros = (*_dtypes(u, delta, z, B, C, out_dtype), *_layout(scan))
     _cut(scan, form, u.device, alive, macros, first=True)
     _run("rows_forward" if isinstance(form, Rows) else "scan_forward", scan, form, macros, u.device)
     return out, last, saved
@@ -194,7 +192,7 @@ def backward(
     ``deterministic``: then each block writes its own, which takes d / 32 times the memory.
     """
     scan, alive = _operands(u, delta, A, B, C, D, z, delta_bias, delta_softplus)
-    form = form or _form(scan, u.device, backward=True)
+    form = form or default_form(scan.states, scan.length, backward=True)
     (batch, channels, length), (groups, states) = u.shape, B.shape[1:3]
     scan.grad = _matrix(grad_out)
     grad_u, grad_delta = (torch.empty(u.shape, dtype=x.dtype, device=u.device) for x in (u, delta))
@@ -212,7 +210,7 @@ def backward(
     products = A.new_empty(blocks, *shape) if deterministic else A.new_zeros(1, *shape)
     scan.grad_B, scan.grad_C = products[0, 0].data_ptr(), products[0, 1].data_ptr()
     scan.part = products.stride(0) if deterministic else 0
-    macros = _dtypes(u, delta, z, B, C, grad_out.dtype)
+    macros = (*_dtypes(u, delta, z, B, C, grad_out.dtype), *_layout(scan))
     _cut(scan, form, u.device, alive, macros, first=False)
     per_channel = A.new_empty(batch * scan.segments, channels, states + 2)
     scan.grad_channel = per_channel.data_ptr()
@@ -243,6 +241,7 @@ def _operands(
     scan.groups, scan.states = B.shape[1:3]
     scan.softplus = delta_softplus
     scan.segment, scan.segments = scan.length, 1
+    scan.chunk = chunk_size(scan.states, scan.length, z is not None)
     return scan, alive
 
 
@@ -289,6 +288,15 @@ def _dtypes(u: Tensor, delta: Tensor, z: Tensor | None, B: Tensor, C: Tensor, ou
     return *(f"-D{name}={_NAMES[dtype]}" for name, dtype in named.items()), f"-DHAS_Z={int(z is not None)}"
 
 
+def _layout(scan: Scan) -> tuple[str, ...]:
+    """The macros that spare the kernels for two states and more what they would ask of every operand."""
+    if scan.states == 1:
+        return ()
+    given = [x for x in (scan.u, scan.delta, scan.z, scan.grad, scan.B, scan.C) if x.at]
+    whole = scan.length % 8 == 0 and all(align == 16 for align in (scan.out_align, *(x.align for x in given)))
+    return f"-DSOFTPLUS={int(scan.softplus)}", f"-DWHOLE={int(whole)}"
+
+
 @functools.cache
 def source(kernel: str) -> str:
     """The text of a kernel, with what it includes."""
@@ -297,7 +305,7 @@ def source(kernel: str) -> str:
 
 
 @functools.cache
-def options(kernel: str, form: States | Rows, states: int, length: int, dtypes: tuple[str, ...]) -> tuple[str, ...]:
+def options(kernel: str, form: States | Rows, dtypes: tuple[str, ...]) -> tuple[str, ...]:
     """The macros that a kernel is compiled with."""
     back = kernel.endswith("backward")
     chosen = {"WARPS": form.warps, "RESIDENT": form.resident_backward if back else form.resident}
@@ -312,9 +320,9 @@ def options(kernel: str, form: States | Rows, states: int, length: int, dtypes: 
             "SWAP": int(back),
         }
         if back:
-            chosen |= {"SUB": form.sub, "CHUNK": chunk_size(states, length)}
+            chosen["SUB"] = form.sub
         elif kernel == "scan_forward":
-            chosen |= {"UNROLL": form.unroll, "POLYNOMIAL": form.polynomial, "CHUNK": chunk_size(states, length)}
+            chosen["UNROLL"] = form.unroll
     return *dtypes, *(f"-D{name}={value}" for name, value in chosen.items())
 
 
@@ -323,13 +331,17 @@ def shared_bytes(kernel: str, form: States | Rows) -> int:
     if isinstance(form, Rows):
         return 0
     padded, threads, runs = form.lanes * form.states, 32 * form.warps, form.tile // 8
-    pitch = form.tile + (runs + 1) * _room(kernel)
     matrix = form.tile * padded + runs * (8 if form.tile <= 32 else 4)
+    if kernel == "scan_forward":
+        sums, groups = min(form.lanes, 4), form.tile // 4
+        used = groups + (groups - 1) // 8
+        return 16 * form.block * (sums * (used + (8 // sums - used) % 8) + 1) + 16 * matrix
+    pitch = form.tile + (runs + 1) * _room(kernel)
     if kernel == "scan_backward":
         products = 2 * form.warps * form.sub * (2 * padded + 4)
         bounds = form.tile // form.sub * threads * form.states
         return 16 * form.block * pitch + 4 * (2 * matrix + bounds + products)
-    return 8 * form.block * pitch + 4 * (4 if kernel == "scan_forward" else 1) * matrix
+    return 8 * form.block * pitch + 4 * matrix
 
 
 def _room(kernel: str) -> int:
@@ -343,14 +355,13 @@ def _cut(
     """Cut l into segments where there are too few blocks, and compute what crosses from one to the next."""
     if isinstance(form, Rows):
         return
-    chunk = chunk_size(scan.states, scan.length)
-    chunks = -(-scan.length // chunk)
+    pieces = -(-scan.length // SEGMENT)
     blocks = _blocks(scan, form)
-    wanted = min(form.fill * _multiprocessors(device) // blocks, chunks * chunk // 512)
-    per_segment = -(-chunks // max(wanted, 1))
-    scan.segment, scan.segments = per_segment * chunk, -(-chunks // per_segment)
-    if not first and chunk > form.tile:
-        alive.append(_empty(device, scan.segments, scan.batch, scan.channels, chunk // form.tile, scan.states))
+    wanted = min(form.fill * _multiprocessors(device) // blocks, pieces * SEGMENT // 512)
+    per_segment = -(-pieces // max(wanted, 1))
+    scan.segment, scan.segments = per_segment * SEGMENT, -(-pieces // per_segment)
+    if not first and scan.chunk > form.tile and not _room_in_gradient(scan, form, dtypes):
+        alive.append(_empty(device, scan.segments, scan.batch, scan.channels, scan.chunk // form.tile, scan.states))
         scan.mid = alive[-1].data_ptr()
     if scan.segments == 1:
         return
@@ -359,6 +370,13 @@ def _cut(
     alive += [edge, edge_sum]
     scan.edge, scan.edge_sum = edge.data_ptr(), edge_sum.data_ptr()
     _run("scan_edges", scan, form, (*dtypes, f"-DFORWARD={int(first)}"), device, scan.segments - 1)
+
+
+def _room_in_gradient(scan: Scan, form: States, macros: tuple[str, ...]) -> bool:
+    """Whether the states before a tile fit where the gradient of u of that tile will be, the last tile too."""
+    size = 4 if "-DTU=float" in macros else 2
+    last = (scan.length - 1) % form.tile + 1
+    return "-DWHOLE=1" in macros and 4 * scan.states <= size * last
 
 
 def _empty(device: torch.device, *shape: int) -> Tensor:
@@ -384,6 +402,6 @@ def _run(
     segments: int | None = None,
 ) -> None:
     """Launch a kernel over all blocks and segments."""
-    macros = options(kernel, form, scan.states, scan.length, dtypes)
+    macros = options(kernel, form, dtypes)
     grid = _blocks(scan, form), scan.segments if segments is None else segments
     nvrtc.launch(source(kernel), macros, kernel, grid, 32 * form.warps, shared_bytes(kernel, form), scan, device)

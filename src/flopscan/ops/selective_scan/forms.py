@@ -5,7 +5,7 @@ A form is a module with
     supports(u, delta, A, B, C, D, z, delta_bias, initial_state) -> bool
     forward(u, delta, A, B, C, D, z, delta_bias, initial_state, *, delta_softplus, keep, out_dtype)
         -> out (b d l), last_state (b d n), saved
-    saved_shape(b, d, l, n) -> the shape of saved
+    saved_shape(b, d, l, n, gated) -> the shape of saved; gated: whether there is z
     backward(grad, grad_last_state, u, delta, A, B, C, D, z, delta_bias, initial_state, saved, *, delta_softplus,
         deterministic) -> the gradients of u to initial_state, None where there is no operand
 
@@ -88,8 +88,8 @@ def choose(operands: Operands) -> tuple[ModuleType, Operands]:
 
 def saved_shape(operands: Operands) -> tuple[int, ...]:
     """The shape of what the forward keeps for the gradient."""
-    form, (u, _, A, *_) = choose(operands)
-    shape: tuple[int, ...] = form.saved_shape(*u.shape, A.shape[1])
+    form, (u, _, A, _, _, _, z, *_) = choose(operands)
+    shape: tuple[int, ...] = form.saved_shape(*u.shape, A.shape[1], z is not None)
     return shape
 
 

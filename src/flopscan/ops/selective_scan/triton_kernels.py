@@ -40,6 +40,13 @@ def _combine(decay, add, decay_after, add_after):
 
 
 @triton.jit
+def _combine_passed(decay, add, passed, decay_after, add_after, passed_after):
+    """The same with what the last position's decay let pass: h less what was added there, without a difference."""
+    through = add * decay_after
+    return decay * decay_after, through + add_after, through + passed_after
+
+
+@triton.jit
 def _place(channels, groups, BLOCK: tl.constexpr):
     """Sequence, group, block of the group, and the channels of this program with those that exist."""
     per_group = channels // groups
@@ -248,8 +255,13 @@ def forward_rows(
     u_b, u_d, u_l, delta_b, delta_d, delta_l, z_b, z_d, z_l, B_b, B_g, B_n, B_l, C_b, C_g, C_n, C_l,
     channels, length, states, groups,
     SOFTPLUS: tl.constexpr, KEEP: tl.constexpr, N: tl.constexpr, BLOCK: tl.constexpr, TILE: tl.constexpr,
-    CHUNK: tl.constexpr,
+    CHUNK: tl.constexpr, ALIGN: tl.constexpr,
 ):  # fmt: skip
+    if ALIGN > 1:  # a step of 1 is no tensor
+        length = tl.multiple_of(length, ALIGN)
+        u_b, u_d = tl.multiple_of(u_b, ALIGN), tl.multiple_of(u_d, ALIGN)
+        delta_b, delta_d = tl.multiple_of(delta_b, ALIGN), tl.multiple_of(delta_d, ALIGN)
+        z_b, z_d = tl.multiple_of(z_b, ALIGN), tl.multiple_of(z_d, ALIGN)
     b, g, _, d, exists = _place(channels, groups, BLOCK)
     a = tl.load(A + d, mask=exists, other=0.0) * LOG2E
     add = tl.zeros((BLOCK,), tl.float32)
@@ -293,8 +305,14 @@ def backward_rows(
     grad_b, grad_d, grad_l, u_b, u_d, u_l, delta_b, delta_d, delta_l, z_b, z_d, z_l,
     B_b, B_g, B_n, B_l, C_b, C_g, C_n, C_l, part, channels, length, states, groups,
     SOFTPLUS: tl.constexpr, ATOMIC: tl.constexpr, N: tl.constexpr, BLOCK: tl.constexpr, TILE: tl.constexpr,
-    CHUNK: tl.constexpr,
+    CHUNK: tl.constexpr, ALIGN: tl.constexpr,
 ):  # fmt: skip
+    if ALIGN > 1:
+        length = tl.multiple_of(length, ALIGN)
+        grad_b, grad_d = tl.multiple_of(grad_b, ALIGN), tl.multiple_of(grad_d, ALIGN)
+        u_b, u_d = tl.multiple_of(u_b, ALIGN), tl.multiple_of(u_d, ALIGN)
+        delta_b, delta_d = tl.multiple_of(delta_b, ALIGN), tl.multiple_of(delta_d, ALIGN)
+        z_b, z_d = tl.multiple_of(z_b, ALIGN), tl.multiple_of(z_d, ALIGN)
     b, g, block, d, exists = _place(channels, groups, BLOCK)
     a = tl.load(A + d, mask=exists, other=0.0) * LOG2E
     add = tl.zeros((BLOCK,), tl.float32)
@@ -339,14 +357,15 @@ def backward_rows(
         Ct = tl.load(C + b * C_b + g * C_g + t * C_l, mask=t < length, other=0.0).to(tl.float32)[None, :]
         decay = tl.exp2(step * a[:, None])
         enters = step * x * Bt
-        run, state = tl.associative_scan((decay, enters), 1, _combine)
+        run, state, passed = tl.associative_scan((decay, enters, tl.zeros_like(enters)), 1, _combine_passed)
         state += run * h[:, None]
+        passed += run * h[:, None]
         run, G = tl.associative_scan((tl.exp2(step_after * a[:, None]), Ct * dy), 1, _combine, reverse=True)
         G += run * G_next[:, None]
         first = (k == 0)[None, :]
         G_next = tl.sum(tl.where(first, G, 0.0), 1)
         decay_first = tl.sum(tl.where(first, decay, 0.0), 1)
-        through = G * (state - enters)  # r[l-1] h[l-1]
+        through = G * passed  # r[l-1] h[l-1]
         S = G * Bt
         du = step * S + skip[:, None] * dy
         ddelta = (x * S + through * (a / LOG2E)[:, None]) * slope

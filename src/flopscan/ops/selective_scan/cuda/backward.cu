@@ -1,7 +1,7 @@
-// Backward, two states and more: tiles in reverse. From the state that the forward kept before a chunk of CHUNK
+// Backward, two states and more: tiles in reverse. From the state that the forward kept before a chunk of s.chunk
 // positions, the states before its tiles, then before every SUB positions of a tile are made again, last those of SUB
 // positions, which stay in registers with their decays while the gradient of the state runs over them.
-// Needs: LANES, STATES, TILE, CHUNK, SUB, HAS_Z, RESIDENT.
+// Needs: LANES, STATES, TILE, SUB, HAS_Z, SOFTPLUS, WHOLE, RESIDENT.
 //
 //   g[l] = C[l] dy[l] + r[l],  r[l-1] = a[l] g[l]       the gradient of the state, and what it hands to the position before
 //   du = delta S + D dy,  ddelta = (u S + T) slope,  S = sum over n of g B,  T = sum over n of A r[l-1] h[l-1]
@@ -10,7 +10,6 @@
 #define GROUP (LANES < SUB ? LANES : SUB)
 #define PRODUCTS (2 * PADDED + 4)             // numbers of one position in `products`: of B, of C, and room against conflicts
 #define SUBS (TILE / SUB)
-#define TILES (CHUNK / TILE)
 
 struct __align__(16) Slot { float delta, u, grad, slope; };   // of one position; then du, ddelta, y lie there
 
@@ -43,18 +42,19 @@ template <bool GRADIENT> DEVICE void stage(const Scan& s, const Place& p, const 
     Pack<TU, EACH> u;
     Pack<TD, EACH> delta;
     Pack<TO, EACH> grad;
-    load(u, row<TU>(s.u, p, k), s.u.l, t, end, (int)s.u.align);
-    load(delta, row<TD>(s.delta, p, k), s.delta.l, t, end, (int)s.delta.align);
-    if (GRADIENT) load(grad, row<TO>(s.grad, p, k), s.grad.l, t, end, (int)s.grad.align);
+    clear(u); clear(delta); clear(grad);
+    load_pass(u, loads_at<TU>(s.u, p), s.u, p, k, t0);
+    load_pass(delta, loads_at<TD>(s.delta, p), s.delta, p, k, t0);
+    if (GRADIENT) load_pass(grad, loads_at<TO>(s.grad, p), s.grad, p, k, t0);
 #if HAS_Z
     Pack<TZ, EACH> z;
-    if (GRADIENT) load(z, row<TZ>(s.z, p, k), s.z.l, t, end, (int)s.z.align);
+    if (GRADIENT) load_pass(z, loads_at<TZ>(s.z, p), s.z, p, k, t0);
 #endif
     Slot* into = m.slots + load_slot(p, k);
 #pragma unroll
     for (int i = 0; i < EACH; i++) {
       float d = get(delta, i) + bias[k], slope = 1.f, dy = 0.f;
-      if (s.softplus) {
+      if (SOFTPLUS) {
         float e = exp_minus_abs(d);
         if (GRADIENT) slope = softplus_slope(d, e);
         d = softplus(d, e);
@@ -78,7 +78,7 @@ template <bool GRADIENT> DEVICE void stage(const Scan& s, const Place& p, const 
 
 template <class T> DEVICE void stage_states(float* into, const Grouped& g, const Scan& s, const Place& p, int t0) {
   Pack<T, SPREAD> pieces[PIECES];
-  load_states(pieces, g, p, t0, s.states, p.end);
+  load_states(pieces, states_at<T>(g, p, s.states), g, p, t0, s.states);
   store_states(into, pieces);
 }
 
@@ -203,7 +203,6 @@ DEVICE void write_tile(const Scan& s, const Place& p, const Shared& m, int t0) {
 #pragma unroll
   for (int k = 0; k < PASSES; k++) {
     i64 at = ((i64)p.batch * s.channels + p.load_channel + k * PASS_ROWS) * s.length;
-    int t = t0 + p.column, end = load_end(p, k);
     const Slot* from = m.slots + load_slot(p, k);
     float du[EACH], ddelta[EACH], y[EACH];
 #pragma unroll
@@ -211,19 +210,19 @@ DEVICE void write_tile(const Scan& s, const Place& p, const Shared& m, int t0) {
       Slot slot = read_slot(from + i);
       du[i] = slot.delta; ddelta[i] = slot.u; y[i] = slot.grad;
     }
-    store((TU*)s.grad_u + at, t, end, s.out_align, du);
-    store((TD*)s.grad_delta + at, t, end, s.out_align, ddelta);
+    store_pass((TU*)s.grad_u + at, p, k, t0, s.out_align, du);
+    store_pass((TD*)s.grad_delta + at, p, k, t0, s.out_align, ddelta);
 #if HAS_Z
     Pack<TO, EACH> grad;
     Pack<TZ, EACH> z;
-    load(grad, row<TO>(s.grad, p, k), s.grad.l, t, end, (int)s.grad.align);
-    load(z, row<TZ>(s.z, p, k), s.z.l, t, end, (int)s.z.align);
+    load_pass(grad, loads_at<TO>(s.grad, p), s.grad, p, k, t0);
+    load_pass(z, loads_at<TZ>(s.z, p), s.z, p, k, t0);
 #pragma unroll
     for (int i = 0; i < EACH; i++) {
       float gate = get(z, i), part = sigmoid(gate);
       y[i] *= get(grad, i) * part * (1.f + gate * (1.f - part));
     }
-    store((TZ*)s.grad_z + at, t, end, s.out_align, y);
+    store_pass((TZ*)s.grad_z + at, p, k, t0, s.out_align, y);
 #endif
   }
 }
@@ -252,27 +251,27 @@ extern "C" __global__ void LAUNCH_BOUNDS(THREADS, RESIDENT) scan_backward(const 
 #pragma unroll
   for (int k = 0; REMEMBERED && k < SHARE; k++) sinks[k] = sink(s, p, k);
 
-  int chunks = (s.length + CHUNK - 1) / CHUNK, turn = 0;
-  for (int chunk = (p.end - 1) / CHUNK; chunk * CHUNK >= p.begin; chunk--) {
-    int tiles = (p.end - chunk * CHUNK + TILE - 1) / TILE;
-    tiles = tiles < TILES ? tiles : TILES;
-    float* kept = s.saved + (((i64)p.batch * chunks + chunk) * s.channels + channel) * s.states;
-    float* before = s.mid + (((i64)p.segment * s.batch + p.batch) * s.channels + channel) * TILES * s.states;
-    if (TILES > 1) {   // the states before the tiles of this chunk
+  int chunks = (s.length + s.chunk - 1) / s.chunk, turn = 0;
+  // The states before the tiles of a chunk lie in `mid`, else where the gradient of u of the tile will be.
+  TU* grad_u = (TU*)s.grad_u + ((i64)p.batch * s.channels + channel) * s.length;
+  float* mid = s.mid + (((i64)p.segment * s.batch + p.batch) * s.channels + channel) * (s.chunk / TILE) * s.states;
+  auto before = [&](int t) { return s.mid ? mid + (t & (s.chunk - 1)) / TILE * s.states : (float*)(grad_u + t); };
+  for (int end = p.end; end > p.begin;) {
+    int start = (end - 1) & ~(s.chunk - 1), first = start < p.begin ? p.begin : start;
+    float* kept = s.saved + (((i64)p.batch * chunks + start / s.chunk) * s.channels + channel) * s.states;
+    if (end - start > TILE) {
       read_row(h, kept, p, s.states);
-      for (int tile = 0; tile + 1 < tiles; tile++) {
-        int t = chunk * CHUNK + tile * TILE;
+      for (int t = start; t + TILE < end; t += TILE) {
         stage<false>(s, p, m, t, bias);
         stage_states<TB>(m.B, s.B, s, p, t);
         sync_block();
         for (int i = 0; i < SUBS; i++) advance(h, a, slots + SLOT(i * SUB), m.B + LINE(i * SUB), p);
-        write_row(before + (tile + 1) * s.states, h, p, s.states);
+        if (t + TILE >= first) write_row(before(t + TILE), h, p, s.states);
         sync_block();
       }
     }
-    for (int tile = tiles - 1; tile >= 0; tile--) {
-      int t0 = chunk * CHUNK + tile * TILE;
-      read_row(h, tile ? before + tile * s.states : kept, p, s.states);
+    for (int t0 = start + (end - 1 - start) / TILE * TILE; t0 >= first; t0 -= TILE) {
+      read_row(h, t0 > start ? before(t0) : kept, p, s.states);
       stage<true>(s, p, m, t0, bias);
       stage_states<TB>(m.B, s.B, s, p, t0);
       stage_states<TC>(m.C, s.C, s, p, t0);
@@ -299,6 +298,7 @@ extern "C" __global__ void LAUNCH_BOUNDS(THREADS, RESIDENT) scan_backward(const 
       write_tile(s, p, m, t0);
       sync_warp();
     }
+    end = first;
   }
 
   if (s.grad_initial && p.segment == 0) write_row(s.grad_initial + state_row, r, p, s.states);

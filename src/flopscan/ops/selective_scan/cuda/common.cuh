@@ -30,6 +30,11 @@ template <> DEVICE words2 load_once(const words2* at) {
 }
 template <> DEVICE u32 load_once(const u32* at) { u32 v; asm("ld.global.nc.u32 %0, [%1];" : "=r"(v) : "l"(at)); return v; }
 template <> DEVICE u16 load_once(const u16* at) { u16 v; asm("ld.global.nc.u16 %0, [%1];" : "=h"(v) : "l"(at)); return v; }
+// A pointer that the compiler must keep: it cannot see where it comes from.
+template <class T> DEVICE T* opaque(T* p) { asm volatile("" : "+l"(p)); return p; }
+DEVICE void store_now(words4* at, words4 v) {
+  asm volatile("st.global.v4.u32 [%0], {%1,%2,%3,%4};" :: "l"(at), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
+}
 DEVICE float shuffle_xor(float v, int mask) { return __shfl_xor_sync(0xffffffffu, v, mask); }
 DEVICE float shuffle_up(float v, int by) { return __shfl_up_sync(0xffffffffu, v, by); }
 DEVICE float shuffle_down(float v, int by) { return __shfl_down_sync(0xffffffffu, v, by); }
@@ -59,28 +64,13 @@ struct Scan {
   float *grad_channel;                                             // b segments d n+2: what is added to A, D and bias
   float *grad_initial;                                             // b d n
   float *edge, *edge_sum;                                          // segments b d n | segments b d: what crosses into the next segment
-  float *mid;                                                      // segments b d tiles n: states before the tiles of a chunk
+  float *mid;                                                      // segments b d tiles n: states before the tiles of a chunk; or null
   i64 part;                                                        // between the parts of grad_B and of grad_C; 0: add to one
   int batch, channels, length, states, groups, softplus;
-  int segment, segments;                                           // positions in a segment (whole chunks), their number
+  int segment, segments;                                           // positions in a segment (whole tiles; backward: chunks), their number
+  int chunk;                                                       // positions from one kept state to the next: a power of two, whole tiles
   int out_align;
 };
-
-DEVICE float absolute(float x) { return as_float(as_bits(x) & 0x7fffffffu); }
-
-// 2^x on the units that multiply and add: degree 5 on [-1/2, 1/2], relative error under 2.2e-7; for x <= 0.
-DEVICE float exp2_polynomial(float x) {
-  x = x < -126.f ? -126.f : x;   // a NaN stays
-  float whole = x + 12582912.f;
-  float f = x - (whole - 12582912.f);
-  float p = 1.327646663e-3f;
-  p = p * f + 9.675541893e-3f;
-  p = p * f + 5.550713465e-2f;
-  p = p * f + 2.402212024e-1f;
-  p = p * f + 6.931469440e-1f;
-  p = p * f + 1.000000119f;
-  return as_float(as_bits(p) + (as_bits(whole) << 23));
-}
 
 // log1p on [0, 1], right to a relative 1.3e-7, and 9e-6 where delta has 16 bits (least maximum fits).
 DEVICE float log1p_unit(float e) {
@@ -105,7 +95,7 @@ DEVICE float log1p_unit(float e) {
   }
   return p * e;
 }
-DEVICE float exp_minus_abs(float x) { return exp2_hw(absolute(x) * -LOG2E); }
+DEVICE float exp_minus_abs(float x) { return exp2_hw(fabsf(x) * -LOG2E); }
 // softplus: max(x, 0) + log1p(e) with e = exp(-|x|), so no step is lost where e is tiny; a NaN stays, by e
 DEVICE float softplus(float x, float e) { return log1p_unit(e) + fmaxf(x, 0.f); }
 // its derivative, 1 / (1 + exp(-x))
@@ -137,9 +127,39 @@ template <int E> DEVICE void set(Pack<half_t, E>& p, const float (&v)[E]) {
 #pragma unroll
   for (int i = 0; i < E; i += 2) p.words[i / 2] = pack_half(v[i], v[i + 1]);
 }
+template <class T, int E> DEVICE void clear(Pack<T, E>& p) {
+#pragma unroll
+  for (int i = 0; i < Pack<T, E>::WORDS; i++) p.words[i] = 0;
+}
 template <int SIZE> struct Bits;
 template <> struct Bits<2> { typedef u16 type; };
 template <> struct Bits<4> { typedef u32 type; };
+
+// E positions that start at a multiple of their bytes, 16 at most.
+template <class T, int E> DEVICE void load_whole(Pack<T, E>& p, const T* at) {
+  if (Pack<T, E>::WORDS % 4 == 0) {
+#pragma unroll
+    for (int i = 0; i < Pack<T, E>::WORDS / 4; i++) {
+      words4 v = load_once((const words4*)at + i);
+      p.words[4 * i] = v.x; p.words[4 * i + 1] = v.y; p.words[4 * i + 2] = v.z; p.words[4 * i + 3] = v.w;
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < Pack<T, E>::WORDS; i++) p.words[i] = load_once((const u32*)at + i);
+  }
+}
+template <class T, int E> DEVICE void store_whole(T* at, const float (&values)[E]) {
+  Pack<T, E> p;
+  set(p, values);
+  if (Pack<T, E>::WORDS % 4 == 0) {
+#pragma unroll
+    for (int i = 0; i < Pack<T, E>::WORDS / 4; i++)
+      store_now((words4*)at + i, words4{p.words[4 * i], p.words[4 * i + 1], p.words[4 * i + 2], p.words[4 * i + 3]});
+  } else {
+#pragma unroll
+    for (int i = 0; i < Pack<T, E>::WORDS; i++) ((u32*)at)[i] = p.words[i];
+  }
+}
 
 // The positions [t, t + E) of a row of `length`, zero beyond it.
 template <class T, int E> DEVICE void load(Pack<T, E>& p, const T* row, i64 step, int t, int length, int align) {
@@ -191,7 +211,7 @@ template <class T, int E> DEVICE void store(T* row, int t, int length, int align
     if (BYTES % 16 == 0 && align >= 16) {
 #pragma unroll
       for (int i = 0; i < Pack<T, E>::WORDS / 4; i++)
-        ((words4*)at)[i] = words4{p.words[4 * i], p.words[4 * i + 1], p.words[4 * i + 2], p.words[4 * i + 3]};
+        store_now((words4*)at + i, words4{p.words[4 * i], p.words[4 * i + 1], p.words[4 * i + 2], p.words[4 * i + 3]});
     } else if (BYTES % 8 == 0 && align >= 8) {
 #pragma unroll
       for (int i = 0; i < Pack<T, E>::WORDS / 2; i++) ((words2*)at)[i] = words2{p.words[2 * i], p.words[2 * i + 1]};

@@ -32,22 +32,26 @@ extern "C" __global__ void LAUNCH_BOUNDS(THREADS, 1) scan_edges(const Scan s) {
     for (int pass = 0; pass < PASSES; pass++) {
       int t = t0 + p.column, end = load_end(p, pass);
       Pack<TD, EACH> delta;
-      load(delta, row<TD>(s.delta, p, pass), s.delta.l, t, end, (int)s.delta.align);
+      clear(delta);
+      load_pass(delta, loads_at<TD>(s.delta, p), s.delta, p, pass, t0);
 #if FORWARD
       Pack<TU, EACH> u;
-      load(u, row<TU>(s.u, p, pass), s.u.l, t, end, (int)s.u.align);
+      clear(u);
+      load_pass(u, loads_at<TU>(s.u, p), s.u, p, pass, t0);
 #else
       Pack<TO, EACH> grad;
-      load(grad, row<TO>(s.grad, p, pass), s.grad.l, t, end, (int)s.grad.align);
+      clear(grad);
+      load_pass(grad, loads_at<TO>(s.grad, p), s.grad, p, pass, t0);
 #if HAS_Z
       Pack<TZ, EACH> z;
-      load(z, row<TZ>(s.z, p, pass), s.z.l, t, end, (int)s.z.align);
+      clear(z);
+      load_pass(z, loads_at<TZ>(s.z, p), s.z, p, pass, t0);
 #endif
 #endif
 #pragma unroll
       for (int i = 0; i < EACH; i++) {
         float d = get(delta, i) + bias[pass];
-        if (s.softplus) d = softplus(d, exp_minus_abs(d));
+        if (SOFTPLUS) d = softplus(d, exp_minus_abs(d));
         if (t + i >= end) d = 0.f;
 #if FORWARD
         float weight = d * get(u, i);
@@ -62,10 +66,10 @@ extern "C" __global__ void LAUNCH_BOUNDS(THREADS, 1) scan_edges(const Scan s) {
     }
 #if FORWARD
     Pack<TB, SPREAD> pieces[PIECES];
-    load_states(pieces, s.B, p, t0, s.states, p.end);
+    load_states(pieces, states_at<TB>(s.B, p, s.states), s.B, p, t0, s.states);
 #else
     Pack<TC, SPREAD> pieces[PIECES];
-    load_states(pieces, s.C, p, t0, s.states, p.end);
+    load_states(pieces, states_at<TC>(s.C, p, s.states), s.C, p, t0, s.states);
 #endif
     store_states(matrix, pieces);
     sync_block();

@@ -70,10 +70,46 @@ DEVICE float of_channel(const float* d, const Place& p, int pass) {
 }
 DEVICE int load_slot(const Place& p, int pass) { return (p.load_row + pass * PASS_ROWS) * PITCH + SLOT(p.column); }
 
-// A row that load_valid() refuses is never read: its loads stop before they begin.
-template <class T> DEVICE const T* row(const Matrix& m, const Place& p, int pass) {
-  return (const T*)m.at + p.batch * m.b + (p.load_channel + pass * PASS_ROWS) * m.d;
+// Where a lane's loads of a matrix begin, of pass 0 and position 0 of a tile; and the loads of a pass of the tile at t0.
+// A row that load_valid() refuses is never read: its loads stop before they begin. Where a pass has nothing to load, what
+// lies in `v` is undefined.
+template <class T> DEVICE const T* loads_at(const Matrix& m, const Place& p) {
+  return (const T*)m.at + p.batch * m.b + p.load_channel * m.d + p.column * m.l;
 }
+template <class T> DEVICE void load_pass(Pack<T, EACH>& v, const T* at, const Matrix& m, const Place& p, int pass, int t0) {
+#if WHOLE
+  if (t0 + p.column < load_end(p, pass)) load_whole(v, at + t0 + pass * PASS_ROWS * m.d);
+#else
+  load(v, at + pass * PASS_ROWS * m.d - p.column * m.l, m.l, t0 + p.column, load_end(p, pass), (int)m.align);
+#endif
+}
+template <class T> DEVICE void store_pass(T* row, const Place& p, int pass, int t0, int align, const float (&v)[EACH]) {
+#if WHOLE
+  if (t0 + p.column < load_end(p, pass)) store_whole(row + t0 + p.column, v);
+#else
+  store(row, t0 + p.column, load_end(p, pass), align, v);
+#endif
+}
+
+// The loads of one tile after the other. Pointers are carried along: from the operands they would be made anew each time.
+template <class T> struct Walk { const T* at[PASSES]; };
+template <class T> DEVICE void start(Walk<T>& w, const Matrix& m, const Place& p) {
+#pragma unroll
+  for (int k = 0; k < PASSES; k++) w.at[k] = loads_at<T>(m, p) + k * PASS_ROWS * m.d + (WHOLE ? p.begin : -p.column * m.l);
+}
+// Those of the tile at t0 where the walk stands, or, with BACK, has just been.
+template <int BACK, class T> DEVICE void load_pass(Pack<T, EACH>& v, const Walk<T>& w, const Matrix& m, const Place& p, int pass, int t0) {
+#if WHOLE
+  if (t0 + p.column < load_end(p, pass)) load_whole(v, w.at[pass] - BACK * TILE);
+#else
+  load(v, w.at[pass], m.l, t0 + p.column, load_end(p, pass), (int)m.align);
+#endif
+}
+template <class T> DEVICE void step(Walk<T>& w) {
+#pragma unroll
+  for (int k = 0; WHOLE && k < PASSES; k++) w.at[k] = opaque(w.at[k] + TILE);
+}
+
 template <class T> DEVICE const T* row(const Grouped& m, int b, int g, int n) {
   return (const T*)m.at + b * m.b + g * m.g + n * m.n;
 }
@@ -83,12 +119,22 @@ template <class T> DEVICE const T* row(const Grouped& m, int b, int g, int n) {
 #define LINE_ROOM (TILE <= 32 ? 8 : 4)
 #define MATRIX LINE(TILE)
 #define PIECES ((PADDED * TILE / SPREAD + THREADS - 1) / THREADS)
-template <class T> DEVICE void load_states(Pack<T, SPREAD> (&p)[PIECES], const Grouped& m, const Place& at, int t0, int states, int length) {
+#define PIECE_STATES (THREADS * SPREAD / TILE)   // from a piece of a thread to its next
+template <class T> DEVICE const T* states_at(const Grouped& m, const Place& p, int states) {   // of the first piece
+  int n = (int)threadIdx.x / (TILE / SPREAD), t = (int)threadIdx.x % (TILE / SPREAD) * SPREAD;
+  return row<T>(m, p.batch, p.group, n < states ? n : 0) + t * m.l;
+}
+// The pieces of the tile at t0, zero where there is nothing; `walked` is how far from the first tile `at` has come.
+template <class T> DEVICE void load_states(Pack<T, SPREAD> (&v)[PIECES], const T* at, const Grouped& m, const Place& p, int t0, int states, int walked = 0) {
 #pragma unroll
   for (int i = 0; i < PIECES; i++) {
-    int piece = i * THREADS + (int)threadIdx.x, n = piece / (TILE / SPREAD), t = piece % (TILE / SPREAD) * SPREAD;
-    bool valid = n < states;
-    load(p[i], row<T>(m, at.batch, at.group, valid ? n : 0), m.l, t0 + t, valid ? length : 0, (int)m.align);
+    int n = (int)threadIdx.x / (TILE / SPREAD) + i * PIECE_STATES, t = (int)threadIdx.x % (TILE / SPREAD) * SPREAD;
+#if WHOLE
+    clear(v[i]);
+    if (n < states && t0 + t < p.end) load_whole(v[i], at + (t0 - walked) + i * PIECE_STATES * m.n);
+#else
+    load(v[i], at + i * PIECE_STATES * m.n - t * m.l, m.l, t0 + t, n < states ? p.end : 0, (int)m.align);
+#endif
   }
 }
 template <class T> DEVICE void store_states(float* into, const Pack<T, SPREAD> (&p)[PIECES]) {
