@@ -8,6 +8,7 @@ from typing import Any
 
 from flopscan.devices.bound import UNITS
 from flopscan.report import tree
+from flopscan.report.mistakes import Mistake, mistakes
 from flopscan.report.page import families, values
 from flopscan.report.page.packing import Pool, exactly, whole
 from flopscan.report.page.values import Counted, Line
@@ -24,8 +25,8 @@ class Node:
     """A row of the module tree, in its order: a module, or identical siblings of which ``line`` is one.
 
     ``parent`` is the place of the row above it (-1 for the root). ``times`` is how often it is there in all, ``local``
-    how often below one of its parent. ``operators`` are the calls of its own, where there are modules below too;
-    ``seconds`` is the bound on the time of one, where a roofline is known.
+    how often below one of its parent, ``members`` are the labels of these. ``operators`` are the calls of its own,
+    where there are modules below too; ``seconds`` is the bound on the time of one, where a roofline is known.
     """
 
     parent: int
@@ -40,18 +41,22 @@ class Node:
     family: str
     operators: tuple[tuple[str, Line], ...]
     seconds: float | None
+    members: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Page:
     """A report with all of its numbers under all conventions; ``chosen`` is the place of the report's own.
 
+    ``mistakes`` and ``kernels_at_zero`` are those of each convention, in their order.
     ``shown`` are the places of the nodes that are in sight at first, down to ``depth`` where it was asked for.
     """
 
     report: Report
     counted: Counted
     chosen: int
+    mistakes: tuple[tuple[Mistake, ...], ...]
+    kernels_at_zero: tuple[Mapping[str, int], ...]
     total: Line
     modules: Mapping[str, Line]
     nodes: tuple[Node, ...]
@@ -90,8 +95,8 @@ class Page:
             "executed": whole(int(report.executed_flops)),
             "chosen": self.chosen,
             "conventions": [
-                [c.name, c.unit, c.summary, c.source, whole(total)]
-                for c, total in zip(self.counted.conventions, self.counted.totals, strict=True)
+                [c.name, c.unit, c.summary, c.source, whole(total), *self._warnings(place)]
+                for place, (c, total) in enumerate(zip(self.counted.conventions, self.counted.totals, strict=True))
             ],
             "shown": sorted(self.shown),
             "depth": self.depth,
@@ -102,11 +107,22 @@ class Page:
             "pool": pool.to_dict(),
         }
 
+    def _warnings(self, place: int) -> tuple[list[Any], dict[str, Any]]:
+        """What is wrong with a convention's number: mistakes, and kernels that are zero in it."""
+        wrong = [{**mistake.to_dict(), "amount": whole(mistake.amount)} for mistake in self.mistakes[place]]
+        return wrong, {op: whole(calls) for op, calls in self.kernels_at_zero[place].items()}
+
 
 def _node(node: Node, places: Mapping[str, int], pool: Pool) -> list[Any]:
-    """Parent, module, label, how often below the parent, family, own operators, seconds."""
+    """Parent, module, label, the labels of those that are folded or 1, family, own operators, seconds."""
     own = [[name, families.group_of(name), pool.add(line)] for name, line in node.operators]
-    return [node.parent, places[node.path], node.label, node.local, node.family, own, node.seconds]
+    return [node.parent, places[node.path], node.label, _members(node), node.family, own, node.seconds]
+
+
+def _members(node: Node) -> int | list[str]:
+    """The labels of what is folded; how many they are says enough where one follows the other from 0 on."""
+    counted = [f"{node.label.removesuffix(f'0-{node.local - 1}')}{i}" for i in range(node.local)]
+    return node.local if node.local == 1 or counted == list(node.members) else list(node.members)
 
 
 def make(report: Report, *, depth: int | None = None, roofline: Roofline | None = None) -> Page:
@@ -126,6 +142,8 @@ def make(report: Report, *, depth: int | None = None, roofline: Roofline | None 
         report=report,
         counted=counted,
         chosen=[c.name for c in counted.conventions].index(report.convention.name),
+        mistakes=tuple(mistakes(ledger, convention) for convention in counted.conventions),
+        kernels_at_zero=tuple(convention.kernels_at_zero(ledger) for convention in counted.conventions),
         total=total,
         modules=modules,
         nodes=nodes,
@@ -176,6 +194,7 @@ def _nodes(
                 family="" if one.children else families.heaviest(calls),
                 operators=tuple(calls) if one.children or len(made) > 1 else (),
                 seconds=seconds.get(path),
+                members=one.members,
             )
         )
     shown = frozenset(places[id(one)] for _, one in tree.visible(root, depth))
