@@ -21,7 +21,7 @@ from flopscan.report.report import Report
 from flopscan.report.roofline import Roofline
 
 EVIL = '</script><img src=x onerror="window.pwned=1">\'&`${1}\u202e\u2028é漢'
-VOID = {"meta", "input", "img", "br", "hr", "link", "rect"}
+VOID = {"meta", "input", "img", "br", "hr", "link", "rect", "wbr"}
 
 
 class Block(nn.Module):

@@ -234,6 +234,12 @@ def test_the_chart_shows_each_metric(opened: Any, vmamba: Report) -> None:
         page.click(f'[data-metric="{metric}"]')
         assert page.get_attribute(f'[data-metric="{metric}"]', "aria-checked") == "true"
         assert page.inner_text("#frame") == f"(model) (VMamba): {text}, 100.0% of the whole"
+    times = [label for label in frames(page) if label.startswith("selective_scan ")]
+    own = {path: seconds for (path, op), seconds in bound.own().items() if op == "flopscan::selective_scan"}
+    folded = {f"layers.{i}.blocks.0.op": n for i, n in enumerate((2, 2, 8, 2))}
+    assert [label.split(": ")[1].split(",")[0] for label in times] == [
+        duration(n * own[path]) for path, n in folded.items()
+    ]
     page.click('[data-metric="bytes"]')
     by_module = {row["name"]: row for row in said["by_module"]}
     layer = by_module["layers.2"]["bytes_read"] + by_module["layers.2"]["bytes_written"]

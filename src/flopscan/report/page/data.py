@@ -26,7 +26,8 @@ class Node:
 
     ``parent`` is the place of the row above it (-1 for the root). ``times`` is how often it is there in all, ``local``
     how often below one of its parent, ``members`` are the labels of these. ``operators`` are the calls of its own,
-    where there are modules below too; ``seconds`` is the bound on the time of one, where a roofline is known.
+    where there are modules below too, each with the bound on its time; ``seconds`` is that of the whole node. A time is
+    None where no roofline is known.
     """
 
     parent: int
@@ -39,7 +40,7 @@ class Node:
     line: Line
     params: int
     family: str
-    operators: tuple[tuple[str, Line], ...]
+    operators: tuple[tuple[str, Line, float | None], ...]
     seconds: float | None
     members: tuple[str, ...] = ()
 
@@ -115,7 +116,7 @@ class Page:
 
 def _node(node: Node, places: Mapping[str, int], pool: Pool) -> list[Any]:
     """Parent, module, label, the labels of those that are folded or 1, family, own operators, seconds."""
-    own = [[name, families.group_of(name), pool.add(line)] for name, line in node.operators]
+    own = [[name, families.group_of(name), pool.add(line), seconds] for name, line, seconds in node.operators]
     return [node.parent, places[node.path], node.label, _members(node), node.family, own, node.seconds]
 
 
@@ -135,7 +136,7 @@ def make(report: Report, *, depth: int | None = None, roofline: Roofline | None 
     total = sum(operators.values(), Line((0,) * len(counted.conventions)))
     modules = values.by_module(counted)
     seconds = {path: row.seconds for path, row in roofline.by_module().items()} if roofline else {}
-    nodes, shown = _nodes(report, modules, own, depth, seconds)
+    nodes, shown = _nodes(report, modules, own, depth, seconds, roofline.own() if roofline else {})
     phases = values.by(counted, lambda record: record.phase)
     lines = trace.lines
     return Page(
@@ -162,6 +163,7 @@ def _nodes(
     own: Mapping[tuple[str, str], Line],
     depth: int | None,
     seconds: Mapping[str, float],
+    own_seconds: Mapping[tuple[str, str], float],
 ) -> tuple[tuple[Node, ...], frozenset[int]]:
     """The rows of the tree, and the places of those that are shown at first."""
     operators: dict[str, list[tuple[str, Line]]] = {}
@@ -177,7 +179,7 @@ def _nodes(
     for parent, level, one in _walk(root, -1, 0):
         path = one.row.name
         line, calls = modules[path], operators.get(path, [])
-        made = [op for op, each in calls if each.calls]
+        parted = one.children or sum(each.calls > 0 for _, each in calls) > 1
         places[id(one)] = len(nodes)
         above = places.get(parent, -1)
         nodes.append(
@@ -192,7 +194,7 @@ def _nodes(
                 line=line,
                 params=one.row.params,
                 family="" if one.children else families.heaviest(calls),
-                operators=tuple(calls) if one.children or len(made) > 1 else (),
+                operators=tuple((op, each, own_seconds.get((path, op))) for op, each in calls) if parted else (),
                 seconds=seconds.get(path),
                 members=one.members,
             )

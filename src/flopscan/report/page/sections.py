@@ -129,7 +129,7 @@ def mistakes(page: Page) -> list[tuple[str, str, str]]:
 
 def legend(page: Page) -> list[tuple[str, str]]:
     """The families that the chart shows, with their words."""
-    operators = (families.group_of(name) for node in page.nodes for name, _ in node.operators)
+    operators = (families.group_of(name) for node in page.nodes for name, *_ in node.operators)
     there = {*operators, *(node.family for node in page.nodes)}
     return [(family, words) for family, words in families.LABELS.items() if family in there]
 

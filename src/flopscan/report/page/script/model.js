@@ -68,7 +68,7 @@ for (const [parent, module, label, members, family, own, time] of page.nodes) {
   const node = {
     ...modules[module], index: nodes.length, above, label, members, local, family, time, children: [],
     level: above ? above.level + 1 : 0,
-    operators: own.map(([name, group, line]) => ({ name, family: group, line: lines[line] })),
+    operators: own.map(([name, group, line, time]) => ({ name, family: group, line: lines[line], time })),
   };
   if (above) above.children.push(node);
   nodes.push(node);
