@@ -107,6 +107,12 @@ def test_it_prints_without_controls(opened: Any, vmamba: Report) -> None:
     assert not page.locator(".toolbar").is_visible() and not page.locator("#search").is_visible()
     assert page.locator("#module-table").is_visible() and page.locator("#flame svg").is_visible()
     assert page.evaluate("getComputedStyle(document.body).color") == "rgb(26, 32, 40)"
+    widths = "all => all.map(g => Number(g.querySelector('rect').getAttribute('width')))"
+    before = page.eval_on_selector_all("#flame .frame", widths)
+    page.set_viewport_size({"width": 700, "height": 900})
+    page.wait_for_timeout(100)
+    assert page.eval_on_selector_all("#flame .frame", widths) == before, "on paper it is drawn smaller, not drawn anew"
+    assert page.is_visible("#convention-table")
     assert page.pdf(format="A4", print_background=True).startswith(b"%PDF")
 
 

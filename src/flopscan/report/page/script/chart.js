@@ -199,8 +199,9 @@ const flame = (() => {
   at("apart-label").hidden = nodes.every((node) => node.local === 1);
   at("apart").addEventListener("change", draw);
   at("unzoom").addEventListener("click", () => chart.resetZoom());
+  const printed = matchMedia("print"); // on paper the picture shrinks; frames drawn anew would not be ready
   new ResizeObserver(() => {
-    if (place.clientWidth !== chart.width() && place.clientWidth > 0) draw();
+    if (!printed.matches && place.clientWidth !== chart.width() && place.clientWidth > 0) draw();
   }).observe(place);
 
   return {
