@@ -20,7 +20,7 @@ Examples:
 
 \b
 Keys: enter opens a module, 1-9 and + - set the depth, f m e b p the metric (FLOPs, MACs, exp/log, bytes, params),
-c another convention, / searches, o operators, u what was not counted, ? help, q quits.
+c another convention, / searches, o operators, u what was not counted, t light or dark, ? help, q quits.
 """
 
 
