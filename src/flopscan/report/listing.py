@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from flopscan.errors import UsageError
+from flopscan.report.choices import VIEWS
 from flopscan.report.report import Report, Row
-
-VIEWS = ("module", "operator", "line")
 
 
 @dataclass(frozen=True, slots=True)

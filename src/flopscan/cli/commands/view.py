@@ -9,6 +9,7 @@ import click
 
 from flopscan.cli import capturing, completing, settings
 from flopscan.errors import FlopscanError, UsageError
+from flopscan.report.choices import SAVED
 
 _EXAMPLES = """
 \b
@@ -44,7 +45,7 @@ def command(target: str, convention: str | None, **how: Any) -> None:
     if convention is not None:
         conventions.get(convention)
     explorer = _explorer()
-    is_saved = target.endswith(saved.SUFFIXES)
+    is_saved = target.endswith(SAVED)
     wrong = sorted(f"--{name.removesuffix('uments').removesuffix('s')}" for name, value in how.items() if value)
     if is_saved and wrong:
         raise UsageError(f"{target} was counted already; {' and '.join(wrong)} cannot change it")

@@ -7,11 +7,14 @@ import importlib
 import os
 import pkgutil
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 from flopscan.core.document import write_text
 from flopscan.errors import UsageError
 from flopscan.report.format import Format, Shown
-from flopscan.report.report import Report
+
+if TYPE_CHECKING:
+    from flopscan.report.report import Report
 
 _WIDTH_IN_A_FILE = 120
 
