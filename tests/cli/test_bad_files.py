@@ -1,4 +1,4 @@
-"""Files that are not what a command takes, and places that it cannot write to: one sentence, an exit code, no change."""
+"""Files that a command cannot take, and places that it cannot write to: one sentence, an exit code, no change."""
 
 from __future__ import annotations
 
