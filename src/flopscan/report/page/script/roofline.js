@@ -9,7 +9,6 @@ const roofline = (() => {
     .map((point) => ({ ...point, rate: Number(point.flops) / point.seconds }));
   const bandwidth = bound.rates.memory;
   const ceilings = ["matrix", "vector"] // special functions are no FLOPs: the colour of a point tells of them
-   
     .filter((unit) => bound.rates[unit])
     .map((unit) => ({ name: page.units[unit], rate: bound.rates[unit] }));
   if (!points.length || !bandwidth || !ceilings.length) return null;
@@ -55,6 +54,32 @@ const roofline = (() => {
     }
   }
 
+  /** Where the names of the points stand: beside their circles, on no circle, on no other name, and off the slope. */
+  function placed(named, circles, [from, to], y) {
+    const taken = circles.map(({ cx, cy, r }) => [cx - r, cy - r, cx + r, cy + r]);
+    for (const { name, rate } of ceilings) taken.push([to - 6.8 * name.length, y(rate) - 16, to, y(rate) + 2]);
+    const found = [];
+    for (const { name, cx, cy, r, under } of named) {
+      const wide = 6.8 * name.length;
+      const ways = [0, 14, 28].flatMap((more) => {
+        const above = { anchor: "end", dx: -0.3 * r, dy: -r - 4 - more };
+        const below = { anchor: "start", dx: 0.3 * r, dy: r + 12 + more };
+        return under ? [below] : [above, below];
+      });
+      for (const { anchor, dx, dy } of ways) {
+        const start = cx + dx - (anchor === "end" ? wide : 0);
+        const box = [start, cy + dy - 10, start + wide, cy + dy + 3];
+        const inside = box[0] >= from && box[2] <= to && box[1] >= top && box[3] <= height - bottom;
+        const others = taken.filter(([x0, y0, x1, y1]) => x0 < box[2] && box[0] < x1 && y0 < box[3] && box[1] < y1);
+        if (!inside || others.length) continue;
+        taken.push(box);
+        found.push({ name, anchor, x: cx + dx, y: cy + dy });
+        break;
+      }
+    }
+    return found;
+  }
+
   /** A circle for each operator, as large as its share of the time; the largest have their names beside them. */
   function drawPoints(svg, x, y) {
     const longest = Math.max(...points.map((p) => p.seconds));
@@ -67,8 +92,14 @@ const roofline = (() => {
       const where = `${p.name}: ${p.intensity.toPrecision(3)} FLOP/B`;
       return `${where}, at least ${duration(p.seconds)}, bound by ${page.units[p.bound_by]}`;
     });
-    groups.filter((_, i) => i < 4).append("text").attr("class", "label").attr("y", (p) => -radius(p.seconds) - 4)
-      .attr("text-anchor", "middle").text((p) => p.name.replace(/^\w+::/, ""));
+    const circles = groups.data().map((p) => {
+      const name = p.name.replace(/^\w+::/, "");
+      const under = p.rate < 0.9 * p.intensity * bandwidth;
+      return { name, cx: x(p.intensity), cy: y(p.rate), r: radius(p.seconds), under };
+    });
+    svg.append("g").attr("class", "names").selectAll("text").data(placed(circles.slice(0, 4), circles, x.range(), y)).join("text")
+      .attr("class", "label").attr("x", (n) => n.x).attr("y", (n) => n.y).attr("text-anchor", (n) => n.anchor)
+      .text((n) => n.name);
   }
 
   new ResizeObserver(() => place.clientWidth > 0 && draw()).observe(place);
