@@ -12,7 +12,7 @@ AS_PYTHON := MAMBA_FORCE_BUILD=TRUE MAMBA_SKIP_CUDA_BUILD=TRUE CAUSAL_CONV1D_FOR
 WITH_VISION := tests/golden tests/report tests/conventions/test_operator_level_peers.py \
   tests/conventions/test_against_onnx_tool.py -k "resnet50 or vit_b or swin_t or convnext_t or mambavision or page"
 
-.PHONY: demo test lint test-peers test-pairs test-packages test-papers test-zoo test-sarif test-browser coverage bench docs vendor clean
+.PHONY: demo test lint test-peers test-pairs test-packages test-papers test-zoo test-sarif test-browser coverage bench docs pictures vendor clean
 
 demo: $(VENV)/.installed
 	$(BIN)/flopscan count vmamba_tiny
@@ -72,6 +72,10 @@ docs: $(VENV)/.peers
 	$(BIN)/python docs/conformance.py
 	PYTHONPATH=$(VENV)/tools:$(VENV)/vision $(BIN)/python docs/conformance.py thop,flopth
 	PYTHONPATH=$(VENV)/vision $(BIN)/python docs/models.py
+
+# what a terminal shows, for docs/terminal.md
+pictures: $(VENV)/.dev
+	$(BIN)/python docs/pictures.py
 
 # the libraries that the HTML report carries, at the versions of their manifest; needs npm
 vendor:

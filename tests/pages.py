@@ -21,7 +21,7 @@ from flopscan.report.report import Report
 from flopscan.report.roofline import Roofline
 
 EVIL = '</script><img src=x onerror="window.pwned=1">\'&`${1}\u202e\u2028é漢'
-VOID = {"meta", "input", "img", "br", "hr", "link", "rect"}
+VOID = {"meta", "input", "img", "br", "hr", "link", "rect", "wbr"}
 
 
 class Block(nn.Module):
@@ -51,12 +51,27 @@ class Net(nn.Module):
         return self.head(x)
 
 
+class Turns(nn.Module):
+    """Six layers, every second one wider inside, as where two kinds of attention take turns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        wide = (8, 16) * 3
+        self.layers = nn.ModuleList(nn.Sequential(nn.Linear(8, n), nn.GELU(), nn.Linear(n, 8)) for n in wide)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
 class Wide(nn.Module):
     """As many blocks as asked for, no two alike."""
 
     def __init__(self, count: int) -> None:
         super().__init__()
-        widths = [8 + (37 * i) % 61 for i in range(count + 1)]
+        steps = (1 + i // 61 for i in range(count))  # from width to width: 61 is a prime, so that no pair comes twice
+        widths = [8 + at % 61 for at in itertools.accumulate(steps, initial=0)]
         pairs = itertools.pairwise(widths)
         self.blocks = nn.ModuleList(nn.Sequential(nn.LayerNorm(a), nn.Linear(a, b), nn.GELU()) for a, b in pairs)
 

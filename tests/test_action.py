@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -89,6 +90,17 @@ def test_what_the_action_installs(repository: Path) -> None:
         "-m", "pip", "install", "--quiet", "/the action", "-r", "requirements.txt", "timm",
     ]  # fmt: skip
     assert run(repository, step("Install")["run"], ACTION="/a", REQUIREMENTS="").stdout.endswith("--quiet\n/a\n")
+
+
+def test_the_page_shows_them_as_they_can_be_used() -> None:
+    page = (ROOT / "docs" / "budgets.md").read_text(encoding="utf-8")
+    shown = [step for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) for step in yaml.safe_load(block)]
+    (used,) = (step for step in shown if step.get("id") == "flopscan")
+    assert used["uses"] == "./.flopscan" and set(used["with"]) <= set(ACTION["inputs"])
+    assert "github.action_path" in step("Install")["env"]["ACTION"], "the flopscan beside the action is installed"
+    (local,) = (entry for entry in shown if entry.get("repo") == "local")
+    (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
+    assert local["hooks"] == [{key: value for key, value in hook.items() if key != "description"}]
 
 
 def test_the_hook_runs_a_command_that_is_there(repository: Path) -> None:

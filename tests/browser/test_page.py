@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
+import flopscan
 from controls import press_all, use
 from flopscan.report import numbers
 from flopscan.report.page import assets
 from flopscan.report.report import Report
 from flopscan.report.roofline_text import duration
-from pages import EVIL, evil, huge, net
+from pages import EVIL, Turns, evil, huge, net
 
 pytestmark = pytest.mark.browser
 SCRIPT = Path(assets.__file__).parent / "script"
@@ -156,6 +157,39 @@ def test_equal_layers_come_apart_and_fold_again(opened: Any, vmamba: Report) -> 
     assert paths(page) == before
 
 
+def test_layers_that_take_turns_fold_too(opened: Any) -> None:
+    made = flopscan.count(Turns(), (4, 8))
+    page = opened(made)
+    page.click("#expand")
+    assert "layers.0,2,4" in row_of(page, "layers.0").inner_text()
+    row_of(page, "layers.1").locator("button.times").click()
+    assert [path for path in paths(page) if re.fullmatch(r"layers\.\d", path)] == [f"layers.{i}" for i in (0, 1, 3, 5)]
+    by_module = {row["name"]: row for row in made.to_dict()["by_module"]}
+    assert cells(row_of(page, "layers.5"))["value"] == numbers.exact(by_module["layers.5"]["value"])
+    page.fill("#search", "layers.4.2")
+    assert page.inner_text("#found") == "1 module found"
+    page.check("#apart")
+    assert {f"layers.{i} (Sequential)" for i in range(6)} <= {label.partition(":")[0] for label in frames(page)}
+
+
+def test_what_is_wrong_with_a_convention_stands_above_its_numbers(opened: Any, vmamba: Report) -> None:
+    page = opened(vmamba)
+    assert page.is_hidden("#warnings")
+    for convention in ("fvcore", "thop", "ptflops", "flops"):
+        use(page, convention)
+        made = vmamba.using(convention)
+        assert page.is_visible("#warnings") == (convention != "flops")
+        zero = ", ".join(f"{op} \N{MULTIPLICATION SIGN} {calls}" for op, calls in made.kernels_at_zero.items())
+        assert page.inner_text("#at-zero") == (f"{convention} counts as zero: {zero}." if zero else "")
+        wrong = page.locator("#mistakes li").all_inner_texts()
+        assert wrong == [
+            f"{one.amount:+,} {made.unit} of it is a mistake: {one.bug.name} ({one.bug.source})."
+            f" Without it: {convention}~{one.bug.key}"
+            for one in made.mistakes
+        ]
+    assert vmamba.using("thop").mistakes and vmamba.using("fvcore").kernels_at_zero
+
+
 def test_search_finds_modules_in_folded_layers(opened: Any, vmamba: Report) -> None:
     page = opened(vmamba)
     every = [row["name"] for row in vmamba.to_dict()["by_module"]]
@@ -200,6 +234,12 @@ def test_the_chart_shows_each_metric(opened: Any, vmamba: Report) -> None:
         page.click(f'[data-metric="{metric}"]')
         assert page.get_attribute(f'[data-metric="{metric}"]', "aria-checked") == "true"
         assert page.inner_text("#frame") == f"(model) (VMamba): {text}, 100.0% of the whole"
+    times = [label for label in frames(page) if label.startswith("selective_scan ")]
+    own = {path: seconds for (path, op), seconds in bound.own().items() if op == "flopscan::selective_scan"}
+    folded = {f"layers.{i}.blocks.0.op": n for i, n in enumerate((2, 2, 8, 2))}
+    assert [label.split(": ")[1].split(",")[0] for label in times] == [
+        duration(n * own[path]) for path, n in folded.items()
+    ]
     page.click('[data-metric="bytes"]')
     by_module = {row["name"]: row for row in said["by_module"]}
     layer = by_module["layers.2"]["bytes_read"] + by_module["layers.2"]["bytes_written"]

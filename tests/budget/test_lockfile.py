@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -191,3 +193,24 @@ def test_names() -> None:
         LOCK.chosen(["zz"])
     with pytest.raises(UsageError, match="'a' is not locked; nothing is"):
         Lock().chosen(["a"])
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="there it is read by tomli anyway")
+def test_a_lock_is_read_where_python_has_no_toml(tmp_path: Path) -> None:
+    (tmp_path / "flops.lock").write_text('schema = "flopscan.lock/1"\ntolerance = "1%"\n# end\n', encoding="utf-8")
+    (tmp_path / "cut.lock").write_text("schema =", encoding="utf-8")
+    code = (
+        "import importlib, sys, tomllib\n"
+        "from flopscan.budget import lockfile, toml\n"
+        "from flopscan.errors import SchemaError\n"
+        "sys.modules['tomli'], sys.modules['tomllib'], sys.version_info = tomllib, None, (3, 10, 13)\n"
+        "importlib.reload(toml)\n"
+        "print(lockfile.load('flops.lock').tolerance)\n"
+        "try:\n    lockfile.load('cut.lock')\nexcept SchemaError as error:\n    print(error)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(toml.__file__).parents[2])}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, text=True, capture_output=True, check=True
+    )
+    tolerance, error = done.stdout.splitlines()
+    assert tolerance == "1%" and error.startswith("cut.lock is not whole TOML (")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -101,6 +102,19 @@ def test_measuring_writes_a_device_that_a_count_takes(run: Run, monkeypatch: pyt
     code, _, err = run("measure-device --on cpu --seconds 0.1 -o nowhere/here.json")
     assert code == 2 and "there is no folder" in err
     assert Path("here.json").read_text() == before
+
+
+def test_a_busy_machine_is_told_and_noted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measuring, "_LARGEST", 2**20)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(os, "getloadavg", lambda: (1.5, 0.0, 0.0))
+    told = "others kept 1.5 of 2 cores busy"
+    code, _, err = run("measure-device --on cpu --dtype fp32 --seconds 0.2 -o here.json --quiet")
+    assert code == 0 and err == f"flopscan: warning: {told}, so that the rates are too low; measure when they rest\n"
+    assert devices.get("here.json").notes[-1] == told
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.1, 5.0, 5.0))
+    code, _, err = run("measure-device --on cpu --dtype fp32 --seconds 0.2 -o here.json --quiet")
+    assert (code, err) == (0, "") and told not in devices.get("here.json").notes
 
 
 def test_measured_rates_are_medians_with_quartiles_around_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import dataclasses
 import json
 import sys
 from collections.abc import Callable
@@ -125,6 +126,7 @@ def test_search_finds_names_and_classes_and_opens_the_way() -> None:
     assert labels(outline)[at] == "mixer"
     assert labels(outline) == ["", "stages.0", "stages.1", "blocks.0-1", "mixer", "head"]
     assert [way[-1].label for way in outline.found("linear")] == ["head"] and outline.found("nowhere") == []
+    assert [way[-1].label for way in outline.found("blocks.1")] == ["blocks.0-1"] * 2, "the second of those folded"
 
 
 @pytest.mark.parametrize("width", [30, 44, 80, 120, 200])
@@ -141,6 +143,17 @@ def test_a_page_of_operators_never_shows_zero_for_the_unknown() -> None:
     lines = plain(pages.operators(opened(known=False), "value", 60)).splitlines()
     assert [line.split()[0] for line in lines[1:]] == ["aten::mm", "aten::exp", "aten::mystery"]
     assert lines[3].split()[1:] == ["?", "?", "2"]
+
+
+def test_what_a_convention_has_as_zero_is_said() -> None:
+    whole = ledger()
+    calls = (dataclasses.replace(whole.trace.calls[0], op="x::kernel"), *whole.trace.calls[1:])
+    scan = dataclasses.replace(whole, trace=dataclasses.replace(whole.trace, calls=calls))
+    for source in (scan, json.loads(json.dumps(make(scan, "fvcore").to_dict()))):
+        one = subject.open_("a.json", source, "fvcore")
+        told = plain(pages.uncounted(one, 60))
+        assert one.at_zero and all(f"{op} x{calls}" in told for op, calls in one.at_zero.items())
+        assert "fvcore counts as zero" in told
 
 
 # The application
@@ -243,6 +256,17 @@ def test_a_saved_report_says_that_it_has_one_convention() -> None:
         assert said.message.startswith("net.json is a report, which has the numbers of flops alone; open a ledger")
 
     drive(steps, saved=True)
+
+
+def test_the_theme_by_a_key() -> None:
+    async def steps(app: Any, pilot: Any) -> None:
+        first = app.current_theme.dark
+        await pilot.press("t")
+        assert app.current_theme.dark != first
+        await pilot.press("t")
+        assert app.current_theme.dark == first
+
+    drive(steps)
 
 
 def test_search_by_keys() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -15,6 +16,8 @@ import pytest
 from click.shell_completion import ShellComplete
 
 import flopscan
+from flopscan import conventions
+from flopscan.budget import lockfile
 from flopscan.cli.main import commands, main
 
 SOURCE = str(Path(flopscan.__file__).parents[1])
@@ -70,6 +73,58 @@ def test_examples_are_commands_with_options_that_there_are(
             assert found is not None, example
             command = found
         command.make_context("flopscan", rest)  # raises for an option, a choice or a number of arguments that is wrong
+
+
+@pytest.mark.parametrize("words", [words for words in ALL if words not in ((), ("plot",))], ids=" ".join)
+def test_every_command_has_the_same_settings(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    text = helped(words, capsys)
+    assert all(option in text for option in ("-q, --quiet", "--debug", "-h, --help"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["--help", "count --help", "check --help", "devices", "devices l4", "targets", "completion zsh", "conventions"],
+)
+def test_what_only_tells_loads_nothing_heavy(line: str) -> None:
+    code = "import sys; from flopscan.cli.main import main\nmain(sys.argv[1:])\nprint(*sys.modules, file=sys.stderr)"
+    environment = {**os.environ, "PYTHONPATH": SOURCE}
+    command = [sys.executable, "-c", code, *line.split()]
+    done = subprocess.run(command, env=environment, text=True, capture_output=True, check=True)
+    assert done.stdout
+    heavy = {"torch", "rich", "sympy", "numpy", "jinja2", "textual"}
+    heavy |= {"flopscan.rules", "flopscan.report.report"} if line != "conventions" else set()
+    assert not heavy & set(done.stderr.split())
+
+
+def test_lists_are_json_as_well(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["conventions", "--format", "json"]) == 0
+    every = json.loads(capsys.readouterr().out)
+    assert [one["name"] for one in every] == conventions.names() and all(one["unit"] for one in every)
+    assert main(["conventions", "thop", "--format", "json"]) == 0
+    one = json.loads(capsys.readouterr().out)
+    assert one["name"] == "thop" and [bug["key"] for bug in one["mistakes"]] == [
+        b.key for b in conventions.get("thop").bugs
+    ]
+    assert main(["targets", "--format", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert "vmamba_tiny" in told["models"] and told["forms"][0]["form"] == "timm:NAME"
+
+
+def test_names_in_a_lock_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert completed("check ") == []
+    from flopscan.budget.lock import Entry, Lock
+    from flopscan.budget.measures import Measured
+
+    lockfile.save(
+        Lock(
+            entries={
+                "tiny": Entry("vmamba_tiny", numbers=Measured(dict.fromkeys(("flops", "params", "transcendentals"), 1)))
+            }
+        ),
+        "flops.lock",
+    )
+    assert completed("check t") == ["tiny"] and completed("check x") == []
 
 
 def completed(line: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -85,7 +86,8 @@ def test_a_notebook_shows_what_a_report_is(tmp_path: Path, monkeypatch: pytest.M
     pytest.importorskip("ipykernel")
     import flopscan
 
-    monkeypatch.setenv("PYTHONPATH", str(Path(flopscan.__file__).parents[1]))
+    kept = os.environ.get("PYTHONPATH", "")  # where what the kernel needs may be
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(Path(flopscan.__file__).parents[1]), kept)).strip(os.pathsep))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
     cells = [
         "import flopscan\nreport = flopscan.count('vmamba_tiny')\nreport",

@@ -23,7 +23,7 @@ from flopscan.report.numbers import exact
 from flopscan.report.page import assets
 from flopscan.report.report import Report
 from flopscan.report.roofline_text import duration
-from pages import EVIL, Element, data_of, evil, huge, net, on_a_device, read, report_of
+from pages import EVIL, Element, Turns, data_of, evil, huge, net, on_a_device, read, report_of
 from samples import make_ledger
 
 VENDOR = Path(assets.__file__).parent / "vendor"
@@ -70,6 +70,9 @@ def test_the_data_are_the_report_under_every_convention(name: str) -> None:
             key: said[key] for key in ("value", "flops", "macs", "params")
         }
         assert int(data["conventions"][place][4]) == said["value"]
+        mistakes, kernels = data["conventions"][place][5:]
+        assert [{**one, "amount": int(one["amount"])} for one in mistakes] == said["mistakes"], convention
+        assert {op: int(calls) for op, calls in kernels.items()} == said["kernels_at_zero"], convention
         for table in ("by_module", "by_operator", "by_phase"):
             assert found[table] == {row["name"]: bare(row) for row in said[table]}, (convention, table)
         assert [row[0] for row in data["modules"]] == [row["name"] for row in said["by_module"]]
@@ -97,7 +100,8 @@ def test_the_tables_are_the_report_without_a_script(vmamba: Report, convention: 
     rows = rows_of(root, "module-table-whole")
     assert len(rows) == len(data["nodes"]) > 50 and not any("hidden" in row.attributes for row in rows)
     times: list[int] = []
-    for row, (parent, module, _, local, *_) in zip(rows, data["nodes"], strict=True):
+    for row, (parent, module, _, members, *_) in zip(rows, data["nodes"], strict=True):
+        local = members if isinstance(members, int) else len(members)
         times.append(local * (times[parent] if parent >= 0 else 1))
         want = by_module[data["modules"][module][0]]
         found = numbers_of(row)
@@ -156,6 +160,27 @@ def test_layers_fold_only_where_every_convention_says_the_same_of_them() -> None
     assert [n.times for _, n in tree.visible(tree.build(made.by_module()), 1)] == [1, 1, 12, 1], "the same FLOPs"
     labels = [node[2] for node in data_of(read(page.render(made)))["nodes"]]
     assert {"blocks.0-2,4-11", "blocks.3"} <= set(labels)
+
+
+def test_what_is_folded_says_its_members() -> None:
+    nodes = data_of(read(page.render(flopscan.count(Turns(), (4, 8)))))["nodes"]
+    folded = {node[2]: node[3] for node in nodes if node[3] != 1}
+    assert folded == {
+        "layers.0,2,4": ["layers.0", "layers.2", "layers.4"], "layers.1,3,5": ["layers.1", "layers.3", "layers.5"],
+        "0,2": ["0", "2"],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("convention", ["thop", "ptflops", "fvcore"])
+def test_what_is_wrong_with_the_number_stands_there_without_a_script(vmamba: Report, convention: str) -> None:
+    made = vmamba.using(convention)
+    root = read(page.render(made))
+    (zero,), (wrong,) = root.find("p", id="at-zero"), root.find("ul", id="mistakes")
+    assert zero.text == f"{convention} counts as zero: flopscan::selective_scan \N{MULTIPLICATION SIGN} 14."
+    assert [item.text.split()[0] for item in wrong.find("li")] == [f"{one.amount:+,}" for one in made.mistakes]
+    assert all(f"{convention}~{one.bug.key}" in wrong.text for one in made.mistakes)
+    (section,) = read(page.render(vmamba)).find("section", id="warnings")
+    assert "hidden" in section.attributes
 
 
 def test_depth_is_what_is_open_at_first() -> None:

@@ -64,7 +64,12 @@ def test_a_saved_report_has_the_same_numbers() -> None:
     one = ledger(3)
     saved = Model("A", "a.json", Figures("a.json", make(one).to_dict()))
     made = Models((saved,), tuple(map(find, COUNTED)))
-    assert made.cells == table(one).cells and made.sheet().footnotes == table(one).sheet().footnotes
+    *notes, zero, versions = table(one).sheet().footnotes
+    assert zero == "A: vmamba counts as zero: x::unknown x3."
+    unsaid = "A: what vmamba counts as zero is not in a.json, saved under flops."
+    assert made.cells == table(one).cells and made.sheet().footnotes == (*notes, unsaid, versions)
+    under = Model("A", "b.json", Figures("b.json", make(one, "vmamba").to_dict()))
+    assert Models((under,), (find("vmamba"),)).sheet().footnotes[-2] == zero
 
 
 def test_a_saved_report_lacks_other_conventions_and_says_so() -> None:

@@ -10,11 +10,11 @@ from flopscan.budget.check import FAILED, GREW, SHRANK, Moved, Outcome
 from flopscan.budget.measures import PARAMS
 from flopscan.budget.sources import Source
 from flopscan.report import compare_tree
+from flopscan.report.choices import NARROWEST
 from flopscan.report.compare import Change
 from flopscan.report.layout import Column, Line, Row, coloured, plain, table, wrap
 from flopscan.report.numbers import aligned, exact
 
-NARROWEST = 44
 _OPERATORS = 12
 _STYLES = {FAILED: "red", GREW: "red", SHRANK: "yellow"}
 _TITLES = {FAILED: "could not be counted", GREW: "is not within its budget", SHRANK: "costs less than its lock says"}

@@ -9,16 +9,10 @@ from typing import Any
 
 from flopscan.capture import cuda, factories, libraries, transformers_models
 from flopscan.capture.build import needs_weights, same_random_state, without_weights
+from flopscan.capture.target_names import FORMS, names
 from flopscan.core.trace import TensorSpec
 from flopscan.errors import FlopscanError, UsageError
 
-FORMS = (
-    ("timm:NAME", "a model of timm, as in timm:resnet50"),
-    ("torchvision:NAME", "a model of torchvision, as in torchvision:resnet50"),
-    ("hf:NAME", "a transformers model type as in hf:mamba, a folder with a config.json, or a hub id; never weights"),
-    ("package.module:factory", "what a function or class of an importable module makes"),
-    ("path/to/file.py:factory", "what a function or class of a file makes"),
-)
 _SOURCES = {"timm": libraries.timm, "torchvision": libraries.torchvision, "hf": transformers_models.build}
 
 
@@ -60,13 +54,6 @@ def _built(name: str, options: Mapping[str, Any]) -> Target:
     if name in names():
         return _from_zoo(name, options)
     raise UsageError(_unknown(name))
-
-
-def names() -> list[str]:
-    """The names of the models that come with flopscan."""
-    from flopscan.models import vmamba
-
-    return list(vmamba.CONFIGS)
 
 
 def _from_zoo(name: str, options: Mapping[str, Any]) -> Target:

@@ -6,14 +6,16 @@ import shlex
 import sys
 from collections.abc import Mapping
 from contextlib import redirect_stdout
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from flopscan.cli import completing
 from flopscan.cli.progress import progress
 from flopscan.cli.settings import several
-from flopscan.core.trace import Trace
+
+if TYPE_CHECKING:
+    from flopscan.core.trace import Trace
 
 TARGET_HELP = """
 \b

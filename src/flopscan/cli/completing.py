@@ -39,6 +39,18 @@ def devices(context: click.Context, parameter: click.Parameter, typed: str) -> l
     return found or [CompletionItem(typed, type="file")]
 
 
+def locked(context: click.Context, parameter: click.Parameter, typed: str) -> list[CompletionItem]:
+    """The names in the lock; none where there is no lock that can be read."""
+    from flopscan.budget import lockfile
+    from flopscan.errors import FlopscanError
+
+    try:
+        lock = lockfile.load(context.params.get("path") or "flops.lock")
+    except (FlopscanError, OSError):
+        return []
+    return [CompletionItem(name) for name in lock.entries if name.startswith(typed)]
+
+
 def columns(context: click.Context, parameter: click.Parameter, typed: str) -> list[CompletionItem]:
     """The columns of a table of models; after a comma the next one."""
     from flopscan import conventions as known

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from importlib import metadata
 from typing import TYPE_CHECKING
 
 import click
 
 from flopscan.cli import capturing
-from flopscan.core.ledger import Ledger
 from flopscan.errors import FlopscanError, UsageError
 
 if TYPE_CHECKING:
     from flopscan.budget.check import Outcome
     from flopscan.budget.lock import Entry, Lock
+    from flopscan.core.ledger import Ledger
 
 _LIBRARIES = {"timm": "timm", "torchvision": "torchvision", "hf": "transformers"}
 
@@ -49,6 +48,8 @@ def outcome(lock: Lock, name: str) -> Outcome:
 
 def versions(entry: Entry, ledger: Ledger) -> Mapping[str, str]:
     """The versions that the numbers depend on: flopscan's, torch's, Python's, and that of the model's library."""
+    from importlib import metadata
+
     found = dict(ledger.trace.origin.get("versions", {}))
     library = _LIBRARIES.get(entry.target.partition(":")[0])
     if library:

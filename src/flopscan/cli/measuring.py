@@ -27,6 +27,7 @@ _SHARE_OF_MEMORY = 8  # tensors take at most this part of the memory that is fre
 _LARGEST = 2**30  # ... and at most so many bytes
 _LEAST_SAMPLE = 1e-3  # shorter calls are timed several at once
 _SAMPLES = (3, 50)
+_BUSY = 0.3  # of the cores: from there on others are in the way
 _UNITS = {"copy": "B/s", "product": "FLOP/s", "elementwise": "FLOP/s", "exp": "/s"}
 
 
@@ -76,8 +77,18 @@ def measure(on: str, dtypes: Sequence[str], seconds: float) -> list[Measured]:
         return [_best(kind, dtype, on, seconds / len(plan)) for kind, dtype in plan]
 
 
-def device(measured: Sequence[Measured], on: str, name: str) -> Device:
-    """A device file's record of what was measured."""
+def busy() -> str:
+    """How busy this machine is, in words, where that spoils a measurement; empty where it idles or does not say."""
+    cores = os.cpu_count() or 1
+    try:
+        load = os.getloadavg()[0]
+    except (AttributeError, OSError):  # not everywhere
+        return ""
+    return f"others kept {load:.1f} of {cores} cores busy" if load > _BUSY * cores else ""
+
+
+def device(measured: Sequence[Measured], on: str, name: str, *, remark: str = "") -> Device:
+    """A device file's record of what was measured; ``remark`` is a note more."""
     source = Source(f"measured with torch {torch.__version__}", date.today().isoformat())
 
     def figures(kind: str) -> dict[str, Figure]:
@@ -91,6 +102,7 @@ def device(measured: Sequence[Measured], on: str, name: str) -> Device:
         notes=(
             "what torch reached, not what the hardware can: faster code beats a bound that is made of it",
             "matrix: products; vector: x + y * z by elements; special: exp; bandwidth: a copy, read and written",
+            *((remark,) if remark else ()),
         ),
     )  # fmt: skip
 

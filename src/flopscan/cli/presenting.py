@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from flopscan.cli import completing
 from flopscan.cli.settings import several
-from flopscan.core.ledger import Ledger
 from flopscan.devices.device import DTYPES
 from flopscan.errors import UsageError
-from flopscan.report import formats, selection
-from flopscan.report.format import Shown
-from flopscan.report.formats.text import NARROWEST
-from flopscan.report.listing import VIEWS
+from flopscan.report import formats
+from flopscan.report.choices import NARROWEST, SORTS, VIEWS
+
+if TYPE_CHECKING:
+    from flopscan.core.ledger import Ledger
 
 _ASCII = str.maketrans("█▉▊▋▌▍▎▏…≥│├└", "####----~>||`")
 
@@ -72,7 +72,7 @@ options = several(
         help="Hide what is less of the total than that, and say how much was hidden. [default: 0]",
     ),
     click.option(
-        "--sort", type=click.Choice(selection.SORTS),
+        "--sort", type=click.Choice(SORTS),
         help="Sort siblings in the tree and rows of tables, the largest first."
         " [default: the model's order; tables by value]",
     ),
@@ -100,6 +100,7 @@ def check(
 ) -> None:
     """Refuse an unknown convention or device, or a path that a report cannot be saved to, before any work."""
     from flopscan import conventions, devices
+    from flopscan.report import selection
 
     conventions.get(convention)
     selection.check(sort, by)
@@ -130,6 +131,7 @@ def present(
     """Print the report and save it. Under ``strict`` raises IncompleteError at the end, when all is written."""
     from flopscan import api
     from flopscan.report import report
+    from flopscan.report.format import Shown
 
     made = report.make(ledger, convention)
     roofline = None if device is None else made.on(device, dtype)

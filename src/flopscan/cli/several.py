@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from flopscan.cli import capturing
 from flopscan.errors import UsageError
-from flopscan.report import saved
+from flopscan.report.choices import SAVED
+
+if TYPE_CHECKING:
+    from flopscan.report.saved import Saved
 
 TARGETS_HELP = f"""{capturing.TARGET_HELP}
 It may be given a name, as in VMamba-T=vmamba_tiny. Or it is what was saved of a model: a report, ledger or trace, .json
@@ -40,7 +43,7 @@ class Asked:
     @property
     def is_saved(self) -> bool:
         """Whether the target is a file of what was saved."""
-        return self.target.endswith(saved.SUFFIXES)
+        return self.target.endswith(SAVED)
 
 
 def asked(
@@ -61,7 +64,7 @@ def asked(
     for name, target in names:
         mine = _own(inputs, name, labels, "--input") or _common(inputs, labels)
         settings = _common(arguments, labels) + _own(arguments, name, labels, "--arg")
-        is_saved = target.endswith(saved.SUFFIXES)
+        is_saved = target.endswith(SAVED)
         if is_saved and _own((*inputs, *arguments), name, labels, ""):
             raise UsageError(f"{target} was counted already; --input and --arg are for a model")
         if is_saved and variable:
@@ -74,9 +77,10 @@ def asked(
     return found, variable
 
 
-def counted(one: Asked, *, backward: bool, train: bool, run: bool) -> saved.Saved:
+def counted(one: Asked, *, backward: bool, train: bool, run: bool) -> Saved:
     """The ledger of a model, or what was saved of it. Raises FlopscanError where there is none."""
     from flopscan import analysis
+    from flopscan.report import saved
 
     if one.is_saved:
         return saved.load(one.target)

@@ -67,8 +67,15 @@ def read_document(path: str | os.PathLike[str], *schemas: str) -> dict[str, Any]
     if found not in schemas:
         came = f"schema {found!r}" if found else "no schema"
         expected = " or ".join(map(repr, schemas))
+        if isinstance(found, str) and found.startswith("flopscan.") and _kind(found) not in map(_kind, schemas):
+            raise SchemaError(f"{name} is another kind of file: it has {came}, expected {expected}")
         raise SchemaError(f"{name} has {came}, expected {expected}; make it again with this version of flopscan")
     return dict(data)
+
+
+def _kind(schema: str) -> str:
+    """What a file is, whatever its version: ``flopscan.report`` of ``flopscan.report/1``."""
+    return schema.partition("/")[0]
 
 
 @contextlib.contextmanager

@@ -6,11 +6,11 @@ import shutil
 from dataclasses import dataclass
 from typing import Any
 
+from flopscan.report.choices import NARROWEST
 from flopscan.report.layout import Column, Line, Row, coloured, plain, table, wrap
 from flopscan.report.numbers import exact
 
 SCHEMA = "flopscan.answers/1"
-NARROWEST = 44
 SAID, ABSENT = "said", "not installed"
 
 

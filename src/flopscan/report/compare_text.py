@@ -8,12 +8,12 @@ from collections.abc import Sequence
 
 from flopscan import conventions
 from flopscan.errors import UsageError
+from flopscan.report.choices import NARROWEST
 from flopscan.report.compare import MEASURES, Change, Comparison, Side
 from flopscan.report.compare_tree import deepest, remark, tree, visible
 from flopscan.report.layout import KEEP, Column, Line, Row, coloured, plain, table, wrap
 from flopscan.report.numbers import aligned, exact, percent
 
-NARROWEST = 44
 _OPERATORS = 16
 _LABELS = {
     "flops": "FLOPs",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shutil
 
+from flopscan.report.choices import NARROWEST
 from flopscan.report.explain import Explanation
 from flopscan.report.layout import KEEP, Line, coloured, plain, wrap
 from flopscan.report.numbers import exact, percent
 
-NARROWEST = 44
 _GAP = "  "
 
 

@@ -78,6 +78,17 @@ class Figures:
             rows = [(row["op"], row["count"], row["reason"]) for row in missing]
         return paper.listed(rows)
 
+    def warnings(self, convention: str) -> tuple[str, ...]:
+        """What is wrong with the total under a convention, or that a saved report does not say it."""
+        if self._report is not None:
+            return self._report.using(convention).warnings
+        data = self._of(lambda data: data, "")
+        if data["convention"] == convention:
+            return listing.warnings(data)
+        if convention in ("flops", "macs"):  # which count every kernel
+            return ()
+        return (f"what {convention} counts as zero is not in {self.name}, saved under {data['convention']}.",)
+
     @property
     def inputs(self) -> tuple[str, ...]:
         """What it was counted on."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from flopscan.report.report import Report
-from flopscan.report.roofline import Roofline
-from flopscan.report.sheet import Sheet
+if TYPE_CHECKING:
+    from flopscan.report.report import Report
+    from flopscan.report.roofline import Roofline
+    from flopscan.report.sheet import Sheet
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Shown:
     screen). ``by``: what the main table lists, ``module``, ``operator`` or ``line``. ``color``: with terminal colours.
     ``roofline``: the report on a device, where one was asked for. ``min_share``: rows with less than that many percent
     of the total hide, and how much they are is said. ``sort``: what siblings and rows are sorted by, a key of
-    `selection.SORTS` (None: modules in the model's order, the others the largest first). JSON and CSV, which programs
+    `choices.SORTS` (None: modules in the model's order, the others the largest first). JSON and CSV, which programs
     read, have every row in its own order.
     """
 

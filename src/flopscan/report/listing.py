@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from flopscan.errors import UsageError
+from flopscan.report.choices import VIEWS
 from flopscan.report.report import Report, Row
-
-VIEWS = ("module", "operator", "line")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,21 @@ class Total:
     value: int
     unit: str = ""
     partial: bool = False
+
+
+def warnings(data: Mapping[str, Any]) -> tuple[str, ...]:
+    """What is wrong with the number of a report's convention, in sentences: kernels at zero, known mistakes.
+
+    ``data`` is the report as JSON-ready data.
+    """
+    name, unit, kernels = data["convention"], data["unit"], data.get("kernels_at_zero", {})
+    zero = ", ".join(f"{op} x{calls:,}" for op, calls in kernels.items())
+    wrong = (
+        f"Of the number of {name} {one['amount']:+,} {unit} is a mistake: {one['name']} ({one['source']});"
+        f" without: {name}~{one['key']}."
+        for one in data.get("mistakes", ())
+    )
+    return (*((f"{name} counts as zero: {zero}.",) if zero else ()), *wrong)
 
 
 def measures(report: Report) -> tuple[Measure, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from flopscan import conventions
 from flopscan.errors import FlopscanError
 from flopscan.report.columns import THROUGHPUT, Column
 from flopscan.report.figures import Figures
@@ -188,11 +189,23 @@ class Models:
             yield f"Not counted, so that a sum with ≥ is the least it can be: {told}."
         if not self.uncounted:
             yield "Not counted: nothing."
+        for warning, names in self._warnings().items():
+            yield f"{', '.join(names)}: {warning}"
         for reason, names in self._failed().items():
             yield f"No number of {', '.join(names)}: {reason}"
         yield from self._measurement()
         for versions in dict.fromkeys(model.figures.versions for model in self.models if model.figures):
             yield made_with(versions)
+
+    def _warnings(self) -> dict[str, list[str]]:
+        """What is wrong with numbers, by sentence, and the models that it is of."""
+        found: dict[str, list[str]] = {}
+        for at, column in enumerate(self.columns):
+            for model, row in zip(self.models, self.cells, strict=True):
+                if model.figures is not None and row[at] is not None and column.name in conventions.names():
+                    for warning in model.figures.warnings(column.name):
+                        found.setdefault(warning, []).append(_named(model, self.varied))
+        return found
 
     def _failed(self) -> dict[str, list[str]]:
         """The models that lack something, by reason."""

@@ -39,6 +39,7 @@ def report(found: Report) -> str:
         _totals(found),
         _table(modules) if len(modules.entries) > 1 else "",
         _missing(found),
+        "".join(f"<p style='margin:.2em 0'>{_text(warning)}</p>" for warning in found.warnings),
         _folded("operators", _table(operators)),
         _folded("how this was counted", _list(modules.footnotes) + _again(modules.again)),
     ]

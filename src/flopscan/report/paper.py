@@ -66,7 +66,7 @@ def _cells(report: Report, measures: Sequence[listing.Measure], row: Row, times:
 
 
 def footnotes(report: Report) -> tuple[str, ...]:
-    """Convention, input, exact totals, what was not counted, remarks, versions: a sentence each."""
+    """Convention, input, exact totals, what was not counted or counted as zero, remarks, versions: a sentence each."""
     origin = report.ledger.trace.origin
     inputs = ", ".join(map(str, origin.get("inputs", [])))
     totals = [
@@ -80,6 +80,7 @@ def footnotes(report: Report) -> tuple[str, ...]:
         f"Input: {inputs}." if inputs else "",
         f"Exact totals: {'; '.join(totals)}.",
         not_counted(report.uncounted),
+        *report.warnings,
         *(f"Note: {note}." for note in (*origin.get("notes", []), *report.ledger.notes())),
         made_with(listing.versions(report), str(origin.get("route", ""))),
     ]

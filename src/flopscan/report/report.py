@@ -149,6 +149,14 @@ class Report:
         return mistakes(self.ledger, self.convention)
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is wrong with `value`, in sentences: kernels that it has as zero, known mistakes."""
+        from flopscan.report import listing
+
+        data = {"convention": self.convention.name, "unit": self.unit, "kernels_at_zero": self.kernels_at_zero}
+        return listing.warnings({**data, "mistakes": [mistake.to_dict() for mistake in self.mistakes]})
+
+    @property
     def again(self) -> str:
         """The command that gives this count again; empty for a model that no command line can name."""
         command = str(self.ledger.trace.origin.get("again", ""))

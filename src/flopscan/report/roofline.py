@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from flopscan import analysis, devices
 from flopscan.core.cost import ZERO, Cost
@@ -16,6 +16,8 @@ from flopscan.devices.device import DTYPES, Device
 from flopscan.errors import UsageError
 from flopscan.report.ends import stored
 from flopscan.report.recast import recast
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,12 @@ class Roofline:
                 path = path.rpartition(".")[0]
         return {path: replace(self._sum(path, records), cls=paths[path]) for path, records in pieces.items()}
 
+    def own(self) -> dict[tuple[str, str], float]:
+        """The seconds of the calls that each module makes itself, by its path and operator."""
+        trace = self.ledger.trace
+        rows = self._grouped(lambda record: (trace.modules[record.module].path, trace.calls[record.call].op))
+        return {key: row.seconds for key, row in rows.items()}
+
     def to_dict(self) -> dict[str, Any]:
         """The roofline as JSON-ready data: ``points`` are the operators; seconds, and FLOPs a byte."""
         fused, whole = self.fused, self.all
@@ -201,12 +209,12 @@ class Roofline:
     def __repr__(self) -> str:
         return f"<Roofline of {self.ledger.trace.origin.get('target', 'a count')} on {self.device.name}>"
 
-    def _grouped(self, key: Callable[[Record], str]) -> dict[str, Bounded]:
-        groups: dict[str, list[Record]] = {}
+    def _grouped(self, key: Callable[[Record], Key]) -> dict[Key, Bounded]:
+        groups: dict[Key, list[Record]] = {}
         for record in self.ledger.trace.records:
             if not record.envelope:
                 groups.setdefault(key(record), []).append(record)
-        return {name: self._sum(name, records) for name, records in groups.items()}
+        return {name: self._sum(str(name), records) for name, records in groups.items()}
 
     def _sum(self, name: str, records: Iterable[Record]) -> Bounded:
         limits: dict[str, float] = {}

@@ -8,18 +8,18 @@ from collections.abc import Iterator, Mapping
 from flopscan import devices
 from flopscan.devices.bound import UNITS, rates
 from flopscan.devices.device import Device
+from flopscan.report.choices import NARROWEST
 from flopscan.report.layout import KEEP, Column, Line, Row, plain, table, wrap
 from flopscan.report.numbers import exact
 from flopscan.report.roofline import Bounded, Roofline
 
-_NARROWEST = 44
 _OPERATORS = 10
 _SCALES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
 
 
 def render(roofline: Roofline, width: int | None = None) -> str:
     """The section on its own, of ``width`` columns (default: the terminal's), without a newline at the end."""
-    return plain(section(roofline, max(_NARROWEST, width or shutil.get_terminal_size().columns)))
+    return plain(section(roofline, max(NARROWEST, width or shutil.get_terminal_size().columns)))
 
 
 def section(roofline: Roofline, width: int) -> list[Line]:

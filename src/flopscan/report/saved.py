@@ -14,7 +14,6 @@ from flopscan.core.ledger import Ledger
 from flopscan.errors import UsageError
 from flopscan.report import report as reports
 
-SUFFIXES = (".json", ".json.gz")
 Saved = Mapping[str, Any] | Ledger
 
 

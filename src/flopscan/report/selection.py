@@ -8,6 +8,7 @@ from typing import Any
 
 from flopscan.errors import UsageError
 from flopscan.report import tree
+from flopscan.report.choices import SORTS
 from flopscan.report.numbers import percent, si
 from flopscan.report.report import Report, Row
 from flopscan.report.tree import Node
@@ -21,7 +22,6 @@ _KEYS: Mapping[str, Callable[[Row], Any]] = {
     "calls": lambda row: row.calls,
     "name": lambda row: row.name,
 }
-SORTS = tuple(_KEYS)
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import shutil
 
+from flopscan.report.choices import NARROWEST
 from flopscan.report.layout import Column, Line, Row, coloured, command, plain, table, wrap
 from flopscan.report.sheet import Entry, Heading, Sheet, at_least, clean, written
-
-NARROWEST = 44
 
 
 def render(sheet: Sheet, *, width: int | None = None, color: bool = False) -> str:

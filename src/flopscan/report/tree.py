@@ -20,7 +20,7 @@ _WORTH_OPENING = 20  # a module with a twentieth of the total or more is opened 
 class Node:
     """A module, or ``times`` identical siblings: ``row`` is one of them; what is shown is ``times`` as much.
 
-    ``also`` is what else must be the same in siblings that are folded.
+    ``members`` are the labels of the siblings that are folded here. ``also`` is what else must be the same in them.
     """
 
     label: str
@@ -28,6 +28,7 @@ class Node:
     children: tuple[Node, ...] = ()
     times: int = 1
     also: Any = None
+    members: tuple[str, ...] = ()
 
     @property
     def remark(self) -> str:
@@ -85,7 +86,8 @@ def _unwrapped(node: Node) -> Node:
     only = node.children[0] if len(node.children) == 1 else None
     if node.row.cls != "Sequential" or only is None or only.times == 1 or "." in only.label:
         return node
-    return replace(only, label=f"{node.label}.{only.label}")
+    members = tuple(f"{node.label}.{member}" for member in only.members)
+    return replace(only, label=f"{node.label}.{only.label}", members=members)
 
 
 def _folded(children: list[Node]) -> Iterator[Node]:
@@ -109,7 +111,8 @@ def _folded(children: list[Node]) -> Iterator[Node]:
         else:
             numbers = [found[1] for found in map(_numbered, (one.label for one in group)) if found]
             stem = first.label.removesuffix(str(numbers[0]))
-            yield replace(_multiplied(first, len(group)), label=stem + _ranges(numbers))
+            members = tuple(one.label for one in group)
+            yield replace(_multiplied(first, len(group)), label=stem + _ranges(numbers), members=members)
 
 
 def _ranges(numbers: list[int]) -> str:

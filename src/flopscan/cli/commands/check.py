@@ -7,7 +7,8 @@ import json
 import click
 
 from flopscan import __version__
-from flopscan.cli import locking, presenting, settings
+from flopscan.cli import completing, locking, presenting, settings
+from flopscan.cli.progress import each
 
 _EXAMPLES = """
 \b
@@ -24,7 +25,7 @@ What shrank is a note.
 
 
 @click.command("check", short_help="Compare models with their lock; 1 if one grew.", epilog=_EXAMPLES)
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=completing.locked)
 @locking.path
 @click.option("--sarif", type=click.Path(), metavar="PATH", help="Write SARIF 2.1.0 for code scanning as well.")
 @click.option("--github", is_flag=True, help="Annotate source lines and write the step's summary in GitHub Actions.")
@@ -53,7 +54,7 @@ def command(
         formats.check(sarif, scanning.SUFFIXES)
     summary = actions.summary_path() if github else ""
     lock = locking.load(path)
-    outcomes = [locking.outcome(lock, name) for name in lock.chosen(names)]
+    outcomes = [locking.outcome(lock, name) for name in each(lock.chosen(names))]
     if form == "json":
         presenting.show(json.dumps(document.to_dict(outcomes, path), indent=2, ensure_ascii=False))
     else:

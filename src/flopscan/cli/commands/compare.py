@@ -6,14 +6,17 @@ import json
 import sys
 from collections.abc import Mapping
 from contextlib import redirect_stdout
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from flopscan.cli import capturing, completing, presenting, settings
 from flopscan.cli.progress import each, progress
-from flopscan.core.ledger import Ledger
 from flopscan.errors import IncompleteError, UsageError
+from flopscan.report.choices import SAVED
+
+if TYPE_CHECKING:
+    from flopscan.core.ledger import Ledger
 
 _EXAMPLES = """
 \b
@@ -71,7 +74,7 @@ def _two(first: str, second: str, *, timeout: float, convention: str | None, dep
 
     if convention is not None:
         conventions.get(convention)
-    saved_ones = {name: saved.load(name) for name in (first, second) if name.endswith(saved.SUFFIXES)}
+    saved_ones = {name: saved.load(name) for name in (first, second) if name.endswith(SAVED)}
     sources = [saved_ones.get(name) or _counted(name, **how) for name in (first, second)]
     found = compare(*saved.seen(sources, (first, second), convention), names=(first, second))
     if form == "json":
@@ -94,13 +97,13 @@ def _tools(target: str, names: str, *, timeout: float, form: str, width: int | N
            arguments: Any, run: bool, **others: Any) -> int:  # fmt: skip
     """Print what the tools say; 1 where one leaves a residual."""
     from flopscan.peers import tools
-    from flopscan.report import answers, saved
+    from flopscan.report import answers
 
     wrong = sorted(f"--{name}" for name, value in others.items() if value)
     if wrong:
         text = "a tool counts in a way of its own, forward, in eval mode"
         raise UsageError(f"{' and '.join(wrong)} cannot go with --tools: {text}")
-    if target.endswith(saved.SUFFIXES):
+    if target.endswith(SAVED):
         raise UsageError(f"--tools run a model, and {target} is what was saved of one; give a target")
     chosen = tools.find(names)
     with progress("loading torch"):

@@ -19,7 +19,7 @@ Examples:
 
 @click.command("completion", short_help="Print a shell's completion script.", epilog=_EXAMPLES + settings.EXITS)
 @click.argument("shell", type=click.Choice(SHELLS))
-@settings.debug
+@settings.shared
 @click.pass_context
 def command(context: click.Context, shell: str) -> None:
     """Print the script that completes commands, options, targets, conventions, devices and formats in a shell."""

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import textwrap
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from flopscan.cli import presenting, settings
-from flopscan.core.convention import Convention
+from flopscan.cli import completing, presenting, settings
+
+if TYPE_CHECKING:
+    from flopscan.core.convention import Convention
 
 _EXAMPLES = """
 \b
 Examples:
   flopscan conventions
   flopscan conventions ptflops
+  flopscan conventions fvcore --format json
   flopscan count vmamba_tiny --convention ptflops~twice
 """
 
@@ -24,18 +29,33 @@ Examples:
     short_help="List the ways to count.",
     epilog=_EXAMPLES + settings.EXITS,
 )
-@click.argument("name", required=False)
-@settings.debug
-def command(name: str | None) -> None:
+@click.argument("name", required=False, metavar="[NAME]", shell_complete=completing.conventions)
+@presenting.form("text", "json")
+@presenting.width
+@settings.shared
+def command(name: str | None, form: str, width: int | None) -> None:
     """List the conventions: what each counts, in which unit, and where it comes from. Of one, its mistakes as well."""
     from flopscan import conventions
 
-    width = min(120, shutil.get_terminal_size().columns)
-    if name is not None:
-        presenting.show("\n".join([*_block(conventions.get(name), width), *_more(conventions.get(name), width)]))
+    chosen = [conventions.get(one) for one in conventions.names()] if name is None else [conventions.get(name)]
+    if form == "json":
+        data = [_data(one) for one in chosen]
+        presenting.show(json.dumps(data if name is None else data[0], indent=2, ensure_ascii=False))
         return
-    blocks = ("\n".join(_block(conventions.get(one), width)) for one in conventions.names())
-    presenting.show("\n\n".join(blocks))
+    width = width or min(120, shutil.get_terminal_size().columns)
+    if name is not None:
+        presenting.show("\n".join([*_block(chosen[0], width), *_more(chosen[0], width)]))
+        return
+    presenting.show("\n\n".join("\n".join(_block(one, width)) for one in chosen))
+
+
+def _data(one: Convention) -> dict[str, Any]:
+    """A convention as JSON-ready data."""
+    return {
+        "name": one.name, "unit": one.unit, "summary": one.summary, "used_by": one.used_by, "source": one.source,
+        "version": one.version, "phases": list(one.phases), "whole": one.whole is not None,
+        "mistakes": [{"key": bug.key, "name": bug.name, "source": bug.source} for bug in one.bugs],
+    }  # fmt: skip
 
 
 def _block(one: Convention, width: int) -> list[str]:

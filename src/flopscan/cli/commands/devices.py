@@ -22,8 +22,9 @@ Examples:
 @click.command("devices", short_help="List devices and their peak rates.", epilog=_EXAMPLES + settings.EXITS)
 @click.argument("name", required=False, metavar="[NAME]", shell_complete=completing.devices)
 @presenting.form("text", "json")
-@settings.debug
-def command(name: str | None, form: str) -> None:
+@presenting.width
+@settings.shared
+def command(name: str | None, form: str, width: int | None) -> None:
     """List the devices with their peak rates; with a NAME (or a device file) each figure of one, and its source."""
     from flopscan import devices
     from flopscan.devices import text
@@ -33,5 +34,5 @@ def command(name: str | None, form: str) -> None:
         data = [device.to_dict() for device in chosen]
         presenting.show(json.dumps(data if name is None else data[0], indent=2, ensure_ascii=False))
         return
-    width = shutil.get_terminal_size().columns
+    width = width or shutil.get_terminal_size().columns
     presenting.show(text.listed(chosen, width) if name is None else text.described(chosen[0], width))

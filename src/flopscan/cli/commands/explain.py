@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from flopscan.cli import capturing, completing, presenting, settings
-from flopscan.core.ledger import Ledger
 from flopscan.errors import UsageError
+from flopscan.report.choices import SAVED
 
 _EXAMPLES = """
 \b
@@ -48,6 +48,7 @@ def command(
 ) -> None:  # fmt: skip
     """Capture, price, explain."""
     from flopscan import analysis, conventions
+    from flopscan.core.ledger import Ledger
     from flopscan.report import explain_text, saved
     from flopscan.report.explain import explain
 
@@ -56,7 +57,7 @@ def command(
         raise UsageError(f"--between takes two conventions, as in --between fvcore,flops; got {between!r}")
     for name in names:
         conventions.get(name)
-    ledger = saved.load(target) if target.endswith(saved.SUFFIXES) else None
+    ledger = saved.load(target) if target.endswith(SAVED) else None
     if ledger is None:
         ledger = analysis.price(capturing.capture(target, inputs, arguments, backward, train, run, False))
     if not isinstance(ledger, Ledger):

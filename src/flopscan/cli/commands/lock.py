@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flopscan.cli import capturing, locking, presenting, settings
+from flopscan.cli import capturing, completing, locking, presenting, settings
+from flopscan.cli.progress import each, note
 from flopscan.errors import FlopscanError, UsageError
 
 if TYPE_CHECKING:
@@ -33,10 +34,10 @@ Examples:
     help="Count targets and write what they cost to flops.lock: totals, every module, every operator. With --update or"
     f" --remove, the arguments are names in the lock.\n{capturing.TARGET_HELP}",
 )  # fmt: skip
-@click.argument("targets", nargs=-1, metavar="[TARGET]...")
+@click.argument("targets", nargs=-1, metavar="[TARGET]...", shell_complete=completing.targets)
 @capturing.how
 @click.option(
-    "--convention", "-c", "conventions", multiple=True, metavar="NAME",
+    "--convention", "-c", "conventions", multiple=True, metavar="NAME", shell_complete=completing.conventions,
     help="What to lock, beside parameters, exp, log and trig; see flopscan conventions. Repeat for more."
     " [default: flops]",
 )  # fmt: skip
@@ -84,7 +85,7 @@ def command(
         assert tolerance is not None
         changed = replace(locking.load(path), tolerance=tolerance)
     lockfile.save(changed, path)
-    click.echo(f"flopscan: wrote {path}: {len(changed.entries)} locked", err=True)
+    note(f"wrote {path}: {len(changed.entries)} locked")
 
 
 def _empty() -> Lock:
@@ -141,7 +142,7 @@ def _counted(lock: Lock, entries: dict[str, Entry], tolerance: str | None) -> Lo
     from flopscan.budget import measures
 
     counted = {}
-    for name, entry in entries.items():
+    for name, entry in each(list(entries.items())):
         try:
             ledger = locking.counted(entry, lines=False)
         except FlopscanError as error:

@@ -52,6 +52,9 @@ def command(on: str, dtypes: tuple[str, ...], seconds: float, name: str, output:
         import torch
 
         from flopscan.cli import measuring
+    others = measuring.busy()
+    if others:
+        click.echo(f"flopscan: warning: {others}, so that the rates are too low; measure when they rest", err=True)
     on = on if on != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     with progress(f"measuring for about {seconds:g} s"):
         measured = measuring.measure(on, dtypes or ("fp32", "bf16"), seconds)
@@ -64,5 +67,5 @@ def command(on: str, dtypes: tuple[str, ...], seconds: float, name: str, output:
     if output is None:
         note("not saved; -o here.json keeps it for --device here.json")
         return
-    measuring.device(measured, on, name).save(output)
+    measuring.device(measured, on, name, remark=others).save(output)
     note(f"wrote {output}")

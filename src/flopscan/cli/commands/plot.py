@@ -9,7 +9,6 @@ import click
 from flopscan.cli import capturing, comparing, completing, presenting, settings, several
 from flopscan.cli.progress import each, note
 from flopscan.errors import UsageError
-from flopscan.report import saved
 
 _COST = """
   flopscan plot cost vmamba_tiny timm:deit_small_patch16_224 --input 1x3x{r}x{r} --over r=224,288,384 -o cost.pdf
@@ -128,6 +127,7 @@ def scan(
 @settings.shared
 def roofline(path: str, width: float, outputs: tuple[str, ...]) -> None:
     """Draw the roofline of a report that was saved as JSON with one: flopscan count TARGET --device NAME -o REPORT."""
+    from flopscan.report import saved
     from flopscan.report.plots import roofline as plots
 
     _check(outputs)

@@ -9,6 +9,7 @@ import click
 
 from flopscan.cli import capturing, completing, settings
 from flopscan.errors import FlopscanError, UsageError
+from flopscan.report.choices import SAVED
 
 _EXAMPLES = """
 \b
@@ -20,7 +21,7 @@ Examples:
 
 \b
 Keys: enter opens a module, 1-9 and + - set the depth, f m e b p the metric (FLOPs, MACs, exp/log, bytes, params),
-c another convention, / searches, o operators, u what was not counted, ? help, q quits.
+c another convention, / searches, o operators, u what was not counted, t light or dark, ? help, q quits.
 """
 
 
@@ -44,7 +45,7 @@ def command(target: str, convention: str | None, **how: Any) -> None:
     if convention is not None:
         conventions.get(convention)
     explorer = _explorer()
-    is_saved = target.endswith(saved.SUFFIXES)
+    is_saved = target.endswith(SAVED)
     wrong = sorted(f"--{name.removesuffix('uments').removesuffix('s')}" for name, value in how.items() if value)
     if is_saved and wrong:
         raise UsageError(f"{target} was counted already; {' and '.join(wrong)} cannot change it")

@@ -125,6 +125,7 @@ class Explorer(App[None]):
         ("c", "conventions", ""),
         ("o", "operators", ""),
         ("u", "uncounted", ""),
+        ("t", "theme", ""),
         ("question_mark", "help", ""),
         ("slash", "search", ""),
         ("n", "again(1)", ""),
@@ -263,6 +264,9 @@ class Explorer(App[None]):
     def action_uncounted(self) -> None:
         subject = self.outline.subject
         self.push_screen(Page("not counted", lambda width: pages.uncounted(subject, width)))
+
+    def action_theme(self) -> None:
+        self.theme = "textual-light" if self.current_theme.dark else "textual-dark"
 
     def action_help(self) -> None:
         self.push_screen(Page("keys", pages.help_))

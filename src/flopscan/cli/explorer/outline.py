@@ -100,7 +100,7 @@ class Outline:
 
 def _search(node: Node, text: str, above: list[Node]) -> Iterator[list[Node]]:
     way = [*above, node]
-    if text in f"{node.row.name} {node.label} {node.row.cls}".casefold():
+    if text in " ".join((node.row.name, node.label, *node.members, node.row.cls)).casefold():
         yield way
     for child in node.children:
         yield from _search(child, text, way)

@@ -16,7 +16,8 @@ KEYS = (
     ("c", "another convention, with its total"),
     ("/ n N", "search names and classes; next, previous"),
     ("o", "operators"),
-    ("u", "what was not counted"),
+    ("u", "what was not counted, or as zero"),
+    ("t", "light or dark"),
     ("?", "this page"),
     ("escape", "back"),
     ("q", "quit"),
@@ -43,14 +44,16 @@ def operators(subject: Subject, metric: str, width: int) -> list[Line]:
 
 def uncounted(subject: Subject, width: int) -> list[Line]:
     """Every operator that no rule could price: how often, why, on what, where."""
+    zero = ", ".join(f"{op} x{calls:,}" for op, calls in subject.at_zero.items())
+    kernels = wrap(f"{subject.chosen} counts as zero {zero}", width, indent="  ", style="yellow") if zero else []
     if not subject.uncounted:
-        return [[("not counted: nothing", "green")]]
+        return [[("not counted: nothing", "green")], *kernels]
     lines = wrap("not counted, so that a sum with ≥ is the least it can be:", width, style="bold red")
     for one in subject.uncounted:
         lines += wrap(f"{one.op} x{one.count:,}: {one.reason}", width, indent="  ", style="red")
         lines += wrap(f"  on {some(one.shapes)}", width, indent="    ")
         lines += wrap(f"  in {some([path or 'the top level' for path in one.modules])}", width, indent="    ")
-    return lines
+    return lines + kernels
 
 
 def help_(width: int) -> list[Line]:

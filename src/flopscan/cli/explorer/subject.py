@@ -136,6 +136,12 @@ class Subject:
                 for u in self._data["uncounted"]
             )
 
+    @cached_property
+    def at_zero(self) -> Mapping[str, int]:
+        """The kernels that the convention counts as zero, with their calls."""
+        with expect(self.name, reports.SCHEMA):
+            return {str(op): int(calls) for op, calls in self._data.get("kernels_at_zero", {}).items()}
+
     def conventions(self) -> Sequence[Convention]:
         """Every convention with its total. Raises UsageError for a saved report: it has the numbers of one alone."""
         if not isinstance(self.source, Ledger):
@@ -164,6 +170,7 @@ class Subject:
             "inputs": origin.get("inputs", []),
             "unit": report.unit,
             "uncounted": [dataclasses.asdict(one) for one in report.uncounted],
+            "kernels_at_zero": report.kernels_at_zero,
         }
 
 
@@ -178,7 +185,7 @@ def open_(name: str, source: Saved, convention: str | None = None) -> Subject:
         return counted
     with expect(name, reports.SCHEMA):
         found = Subject(name, source, str(source["convention"]))
-        _ = found.title, found.inputs, found.unit, found.root, found.operators, found.uncounted
+        _ = found.title, found.inputs, found.unit, found.root, found.operators, found.uncounted, found.at_zero
     if convention not in (None, found.chosen):
         found.conventions()  # says why there is no other
     return found

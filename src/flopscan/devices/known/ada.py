@@ -6,7 +6,10 @@ from flopscan.devices.device import Device, Source
 from flopscan.devices.known._figures import READ, gigabytes, gigabytes_a_second, special_functions, tera
 
 _HALVED = "half of what is given with sparsity"
-_L4 = Source("https://grokipedia.com/page/NVIDIA_L4_vs_L40S", READ)
+_L4 = Source(
+    "https://cloud.google.com/compute/docs/gpus", READ,
+    "https://huggingface.co/spaces/Elfsong/gcp_allocator/blob/main/app.py",
+)  # fmt: skip
 _L4_BOARD = Source("https://fpsbench.com/compare/gpu/nvidia-l4-vs-nvidia-tesla-m40", READ)
 _L4_SHEET = Source(
     "https://resources.nvidia.com/en-us-gpu-resources/l4-tensor-datasheet", READ,
@@ -23,7 +26,7 @@ DEVICES = (
         gigabytes(24, _L4),
         gigabytes_a_second(300, _L4),
         tera(_L4_SHEET, _HALVED, tf32=60, fp16=121, bf16=121, fp8=242.5, int8=242.5),
-        tera(_L4_SHEET, fp32=30.3) | tera(_L4_BOARD, fp64=0.4733, fp16=30.3) | tera(_L4_BOARD, "not given", bf16=None),
+        tera(_L4, fp64=0.5, fp32=30.3) | tera(_L4_BOARD, fp16=30.3) | tera(_L4_BOARD, "not given", bf16=None),
         special_functions(58, 2.04),
     ),
     Device(

@@ -13,7 +13,11 @@ _FMA = Source(
 )
 _ZEN4 = Source("https://example-a.com/answer/76195232", READ)
 _EPYC = Source("https://www.hpctech.co.jp/product/amd-epyc-9004-series/", READ)
-_RYZEN = Source("https://web-autoai.com/articles/amd-ryzen-9-7950x-16-core-32-thread-high-end-cpu", READ)
+_RYZEN = "https://digitaltrends.com/computing/amd-ryzen-9-7950x-review"
+_RYZEN_MEMORY = Source(
+    "https://www.hardwaretimes.com/amd-ryzen-7000-cpus-to-support-ddr5-5200-memory-out-of-the-box-2-channels-per-dimm/",
+    READ,
+)
 _XEON = Source(
     "https://servethehome.com/intel-xeon-max-9480-deep-dive-intel-has-64gb-hbm2e-onboard-like-a-gpu-or-ai-accelerator/3",
     READ,
@@ -35,7 +39,7 @@ def _ports(cores: int, gigahertz: float, width: int, ports: int) -> tuple[str, f
     return how, cores * gigahertz * (width // 32) * ports * 2 / 1000
 
 
-def _zen4(name: str, title: str, cores: int, gigahertz: float, bandwidth: Figure) -> Device:
+def _zen4(name: str, title: str, cores: int, gigahertz: float, bandwidth: Figure, clock: str) -> Device:
     how, rate = _ports(cores, gigahertz, 256, 2)
     return Device(
         name,
@@ -45,7 +49,7 @@ def _zen4(name: str, title: str, cores: int, gigahertz: float, bandwidth: Figure
         bandwidth,
         tera(_ZEN4, "not found", bf16=None),
         tera(_ZEN4, how, fp32=rate, fp64=rate / 2),
-        notes=(_NO_UNIT, _ADDERS, _DOTS),
+        notes=(_NO_UNIT, _ADDERS, _DOTS, f"cores and clock: {clock}"),
     )
 
 
@@ -57,13 +61,15 @@ DEVICES = (
         96,
         3.7,
         gigabytes_a_second(460.8, _EPYC, "12 channels x 8 bytes x 4800 MT/s"),
+        _EPYC.url,
     ),
     _zen4(
         "ryzen-9-7950x",
         "AMD Ryzen 9 7950X, 16 cores",
         16,
         5.7,
-        gigabytes_a_second(83.2, _RYZEN, "2 channels x 8 bytes x 5200 MT/s"),
+        gigabytes_a_second(83.2, _RYZEN_MEMORY, "2 channels x 8 bytes x 5200 MT/s"),
+        _RYZEN,
     ),
     Device(
         "xeon-8480+",
@@ -77,7 +83,8 @@ DEVICES = (
         | tera(_FMA, "twice float32 (AVX512-FP16)", fp16=2 * _XEON_RATE),
         notes=(
             _NO_UNIT,
-            f"the clock, 3.8 GHz, is the highest of its family (source: {_XEON_CLOCK.url}); AVX-512 and AMX run slower",
+            "the clock, 3.8 GHz, is the highest of its family in a list from before its launch (source:"
+            f" {_XEON_CLOCK.url}); AVX-512 and AMX run slower",
         ),
     ),
 )

@@ -14,7 +14,11 @@ _DATASHEET = Source(
     "https://github.com/stas00/ml-engineering/blob/master/compute/accelerator/README.md",
 )  # fmt: skip
 _H200 = Source("https://aiwiki.ai/wiki/nvidia_h200", READ)
-_PCIE = Source("https://gpu.blog/gpus/nvidia-h100-pcie", READ)
+_PCIE_BRIEF = Source(
+    "NVIDIA H100 PCIe GPU, product brief PB-11133-001_v02, which says more than 2,000 GB/s", READ,
+    "https://manuals.plus/m/d4b5dc21484df3ba8fbe84918338461cc074a3fcebcc13423eadc2b10ac3bda4",
+)  # fmt: skip
+_PCIE = Source("https://cputronic.com/de/gpu/nvidia-h100-pcie", READ)
 _PRELIMINARY = Source(
     "https://developer.nvidia.com/blog/nvidia-hopper-architecture-in-depth/", READ, "a transcription of it"
 )
@@ -41,11 +45,13 @@ DEVICES = (
         "NVIDIA H100 PCIe 80 GB",
         "gpu",
         gigabytes(80, _PCIE),
-        gigabytes_a_second(2000, _PCIE),
+        gigabytes_a_second(2039, _PCIE_BRIEF, "5 stacks x 1024 bits x 2 x 1593 MHz"),
         tera(_DATASHEET, tf32=378, fp16=756, bf16=756, fp8=1513, int8=1513)
         | tera(_PRELIMINARY, "as the vector units' float32", fp64=51),
-        tera(_DATASHEET, fp32=51) | tera(_PCIE, fp64=26) | tera(_PRELIMINARY, "twice float32", fp16=102, bf16=102),
-        special_functions(114, 1.77),
+        tera(_PCIE, "14592 x 1.755 GHz x 2", fp32=51.22)
+        | tera(_PCIE, "half of float32", fp64=25.61)
+        | tera(_PRELIMINARY, "twice float32", fp16=102, bf16=102),
+        special_functions(114, 1.755),
     ),
     Device(
         "h200",

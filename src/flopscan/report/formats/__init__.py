@@ -7,11 +7,14 @@ import importlib
 import os
 import pkgutil
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 from flopscan.core.document import write_text
 from flopscan.errors import UsageError
 from flopscan.report.format import Format, Shown
-from flopscan.report.report import Report
+
+if TYPE_CHECKING:
+    from flopscan.report.report import Report
 
 _WIDTH_IN_A_FILE = 120
 
@@ -53,6 +56,10 @@ def check(path: str | os.PathLike[str], suffixes: tuple[str, ...] | None = None)
     folder = os.path.dirname(os.path.abspath(name))
     if not os.path.isdir(folder):
         raise UsageError(f"cannot write {name}: there is no folder {folder}; make it first")
+    if not os.access(folder, os.W_OK):
+        raise UsageError(
+            f"cannot write {name}: the folder {folder} is closed to you; choose a path that can be written"
+        )
     if os.path.isdir(name):
         raise UsageError(f"cannot write {name}: it is a folder; give the name of a file")
 

@@ -61,6 +61,7 @@ def facts(report: Report) -> dict[str, str]:
         "convention": report.convention.name,
         "unit": report.unit,
         "not_counted": not_counted(report.uncounted) if report.uncounted else "",
+        "warnings": " ".join(report.warnings),
         "versions": listing.versions(report),
     }
 

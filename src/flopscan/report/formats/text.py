@@ -5,12 +5,11 @@ from __future__ import annotations
 import shutil
 
 from flopscan.report import foot_text, headline_text, listing, roofline_text, selection, sheet_text, tables_text
+from flopscan.report.choices import NARROWEST
 from flopscan.report.format import Format, Shown
 from flopscan.report.layout import Line, coloured, plain
 from flopscan.report.report import Report
 from flopscan.report.roofline import Roofline
-
-NARROWEST = 44
 
 
 def render(

@@ -8,6 +8,7 @@ from typing import Any
 
 from flopscan.devices.bound import UNITS
 from flopscan.report import tree
+from flopscan.report.mistakes import Mistake, mistakes
 from flopscan.report.page import families, values
 from flopscan.report.page.packing import Pool, exactly, whole
 from flopscan.report.page.values import Counted, Line
@@ -24,8 +25,9 @@ class Node:
     """A row of the module tree, in its order: a module, or identical siblings of which ``line`` is one.
 
     ``parent`` is the place of the row above it (-1 for the root). ``times`` is how often it is there in all, ``local``
-    how often below one of its parent. ``operators`` are the calls of its own, where there are modules below too;
-    ``seconds`` is the bound on the time of one, where a roofline is known.
+    how often below one of its parent, ``members`` are the labels of these. ``operators`` are the calls of its own,
+    where there are modules below too, each with the bound on its time; ``seconds`` is that of the whole node. A time is
+    None where no roofline is known.
     """
 
     parent: int
@@ -38,20 +40,24 @@ class Node:
     line: Line
     params: int
     family: str
-    operators: tuple[tuple[str, Line], ...]
+    operators: tuple[tuple[str, Line, float | None], ...]
     seconds: float | None
+    members: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Page:
     """A report with all of its numbers under all conventions; ``chosen`` is the place of the report's own.
 
+    ``mistakes`` and ``kernels_at_zero`` are those of each convention, in their order.
     ``shown`` are the places of the nodes that are in sight at first, down to ``depth`` where it was asked for.
     """
 
     report: Report
     counted: Counted
     chosen: int
+    mistakes: tuple[tuple[Mistake, ...], ...]
+    kernels_at_zero: tuple[Mapping[str, int], ...]
     total: Line
     modules: Mapping[str, Line]
     nodes: tuple[Node, ...]
@@ -90,8 +96,8 @@ class Page:
             "executed": whole(int(report.executed_flops)),
             "chosen": self.chosen,
             "conventions": [
-                [c.name, c.unit, c.summary, c.source, whole(total)]
-                for c, total in zip(self.counted.conventions, self.counted.totals, strict=True)
+                [c.name, c.unit, c.summary, c.source, whole(total), *self._warnings(place)]
+                for place, (c, total) in enumerate(zip(self.counted.conventions, self.counted.totals, strict=True))
             ],
             "shown": sorted(self.shown),
             "depth": self.depth,
@@ -102,11 +108,22 @@ class Page:
             "pool": pool.to_dict(),
         }
 
+    def _warnings(self, place: int) -> tuple[list[Any], dict[str, Any]]:
+        """What is wrong with a convention's number: mistakes, and kernels that are zero in it."""
+        wrong = [{**mistake.to_dict(), "amount": whole(mistake.amount)} for mistake in self.mistakes[place]]
+        return wrong, {op: whole(calls) for op, calls in self.kernels_at_zero[place].items()}
+
 
 def _node(node: Node, places: Mapping[str, int], pool: Pool) -> list[Any]:
-    """Parent, module, label, how often below the parent, family, own operators, seconds."""
-    own = [[name, families.group_of(name), pool.add(line)] for name, line in node.operators]
-    return [node.parent, places[node.path], node.label, node.local, node.family, own, node.seconds]
+    """Parent, module, label, the labels of those that are folded or 1, family, own operators, seconds."""
+    own = [[name, families.group_of(name), pool.add(line), seconds] for name, line, seconds in node.operators]
+    return [node.parent, places[node.path], node.label, _members(node), node.family, own, node.seconds]
+
+
+def _members(node: Node) -> int | list[str]:
+    """The labels of what is folded; how many they are says enough where one follows the other from 0 on."""
+    counted = [f"{node.label.removesuffix(f'0-{node.local - 1}')}{i}" for i in range(node.local)]
+    return node.local if node.local == 1 or counted == list(node.members) else list(node.members)
 
 
 def make(report: Report, *, depth: int | None = None, roofline: Roofline | None = None) -> Page:
@@ -119,13 +136,15 @@ def make(report: Report, *, depth: int | None = None, roofline: Roofline | None 
     total = sum(operators.values(), Line((0,) * len(counted.conventions)))
     modules = values.by_module(counted)
     seconds = {path: row.seconds for path, row in roofline.by_module().items()} if roofline else {}
-    nodes, shown = _nodes(report, modules, own, depth, seconds)
+    nodes, shown = _nodes(report, modules, own, depth, seconds, roofline.own() if roofline else {})
     phases = values.by(counted, lambda record: record.phase)
     lines = trace.lines
     return Page(
         report=report,
         counted=counted,
         chosen=[c.name for c in counted.conventions].index(report.convention.name),
+        mistakes=tuple(mistakes(ledger, convention) for convention in counted.conventions),
+        kernels_at_zero=tuple(convention.kernels_at_zero(ledger) for convention in counted.conventions),
         total=total,
         modules=modules,
         nodes=nodes,
@@ -144,6 +163,7 @@ def _nodes(
     own: Mapping[tuple[str, str], Line],
     depth: int | None,
     seconds: Mapping[str, float],
+    own_seconds: Mapping[tuple[str, str], float],
 ) -> tuple[tuple[Node, ...], frozenset[int]]:
     """The rows of the tree, and the places of those that are shown at first."""
     operators: dict[str, list[tuple[str, Line]]] = {}
@@ -159,7 +179,7 @@ def _nodes(
     for parent, level, one in _walk(root, -1, 0):
         path = one.row.name
         line, calls = modules[path], operators.get(path, [])
-        made = [op for op, each in calls if each.calls]
+        parted = one.children or sum(each.calls > 0 for _, each in calls) > 1
         places[id(one)] = len(nodes)
         above = places.get(parent, -1)
         nodes.append(
@@ -174,8 +194,9 @@ def _nodes(
                 line=line,
                 params=one.row.params,
                 family="" if one.children else families.heaviest(calls),
-                operators=tuple(calls) if one.children or len(made) > 1 else (),
+                operators=tuple((op, each, own_seconds.get((path, op))) for op, each in calls) if parted else (),
                 seconds=seconds.get(path),
+                members=one.members,
             )
         )
     shown = frozenset(places[id(one)] for _, one in tree.visible(root, depth))

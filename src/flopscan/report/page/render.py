@@ -14,6 +14,7 @@ from flopscan.report.roofline import Roofline
 from flopscan.report.roofline_text import duration
 
 _NOT_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+_BREAKS = re.compile(r"(?<=\w)(::|[._])(?=\w)")
 _IN_A_SCRIPT = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 
 
@@ -50,9 +51,16 @@ def _environment() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(si=si, exact=exact, duration=duration)
+    environment.filters.update(si=si, exact=exact, duration=duration, breaking=_breaking)
     environment.globals.update(percent=percent)
     return environment
+
+
+def _breaking(name: str) -> Any:
+    """``name`` as HTML that may break into lines after a ``::``, a dot or a ``_``, before it breaks anywhere."""
+    from markupsafe import Markup, escape
+
+    return Markup(_BREAKS.sub(r"\g<0><wbr>", str(escape(name))))
 
 
 def _json(value: Any) -> str:

@@ -113,9 +113,23 @@ def label(convention: str) -> str:
     return {"flops": "FLOPs", "macs": "MACs"}.get(convention, convention)
 
 
+def at_zero(page: Page) -> list[tuple[str, int]]:
+    """The kernels that the chosen convention counts as zero, with their calls."""
+    return list(page.kernels_at_zero[page.chosen].items())
+
+
+def mistakes(page: Page) -> list[tuple[str, str, str]]:
+    """What each known mistake is of the chosen convention's number, what it is, and the name that leaves it out."""
+    chosen = page.report.convention
+    return [
+        (f"{one.amount:+,} {chosen.unit}", f"{one.bug.name} ({one.bug.source})", f"{chosen.name}~{one.bug.key}")
+        for one in page.mistakes[page.chosen]
+    ]
+
+
 def legend(page: Page) -> list[tuple[str, str]]:
     """The families that the chart shows, with their words."""
-    operators = (families.group_of(name) for node in page.nodes for name, _ in node.operators)
+    operators = (families.group_of(name) for node in page.nodes for name, *_ in node.operators)
     there = {*operators, *(node.family for node in page.nodes)}
     return [(family, words) for family, words in families.LABELS.items() if family in there]
 

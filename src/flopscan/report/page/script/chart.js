@@ -43,12 +43,7 @@ const flame = (() => {
 
   function frame(node, times, apart, label, folded = false) {
     const children = node.children.flatMap((child) => framesOf(child, times, apart));
-    if (metric !== "params" && metric !== "time") {
-      for (const own of node.operators) {
-        const value = measure(own.line, metric) * times;
-        if (value > 0n) children.push(leaf(own, value));
-      }
-    }
+    if (metric !== "params") children.push(...node.operators.map((own) => leaf(own, times)));
     const [value, amount] = sizeOf(node, times);
     const name = `${label || "(model)"}${folded ? ` × ${node.local}` : ""}`;
     const least = metric !== "params" && measure(node.line, "uncounted") !== 0n;
@@ -58,14 +53,17 @@ const flame = (() => {
     };
   }
 
-  function leaf({ name, family }, amount) {
+  function leaf(own, times) {
+    const { name, family } = own;
     const short = name.replace(/^.*(::|\.)(?=.)/, "");
-    return { name: short, value: Number(amount), amount, family, remark: name, words: name.toLowerCase() };
+    const [value, amount] = sizeOf(own, times);
+    return { name: short, value, amount, family, remark: name, words: name.toLowerCase() };
   }
 
-  function sizeOf(node, times) {
-    if (metric === "time") return [(node.time ?? 0) * Number(times), null];
-    const amount = measure(node.line, metric) * times;
+  /** The width of a frame, and its amount with all digits: a time has none. */
+  function sizeOf({ line, time }, times) {
+    if (metric === "time") return [(time ?? 0) * Number(times), null];
+    const amount = measure(line, metric) * times;
     return [Math.max(0, Number(amount)), amount];
   }
 
@@ -201,8 +199,9 @@ const flame = (() => {
   at("apart-label").hidden = nodes.every((node) => node.local === 1);
   at("apart").addEventListener("change", draw);
   at("unzoom").addEventListener("click", () => chart.resetZoom());
+  const printed = matchMedia("print"); // on paper the picture shrinks; frames drawn anew would not be ready
   new ResizeObserver(() => {
-    if (place.clientWidth !== chart.width() && place.clientWidth > 0) draw();
+    if (!printed.matches && place.clientWidth !== chart.width() && place.clientWidth > 0) draw();
   }).observe(place);
 
   return {

@@ -16,14 +16,14 @@ function rowsOf(items) {
 
 /** The report under the chosen convention, as Report.to_dict of flopscan gives it. */
 function reportNow() {
-  const { name, unit } = conventions[view.convention];
+  const { name, unit, mistakes, zero } = conventions[view.convention];
   const sums = numbersOf(total);
   const { calls, uncounted, ...totals } = sums;
   return {
     schema: page.report, executed_flops: BigInt(page.executed), target: page.target, inputs: page.inputs, convention: name, value: totals.value, unit,
     ...totals, kinds: Object.fromEntries(Object.entries(page.kinds).map(([kind, n]) => [kind, BigInt(n)])),
     by_module: modules.map(({ path, cls, line }) => ({ name: path, ...(cls && { class: cls }), ...numbersOf(line) })),
-    by_operator: rowsOf(operators), by_phase: rowsOf(phases),
+    by_operator: rowsOf(operators), by_phase: rowsOf(phases), mistakes, kernels_at_zero: Object.fromEntries(zero),
     uncounted: page.uncounted.map((row) => ({ ...row, count: BigInt(row.count) })), scan: page.scan, notes: page.notes, versions: page.versions, route: page.route,
     again: again(), ...(page.roofline && { roofline: page.roofline }),
   };

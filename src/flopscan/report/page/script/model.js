@@ -2,8 +2,10 @@
 const page = JSON.parse(document.getElementById("data").textContent);
 page.scan = revived(page.scan);
 page.roofline = revived(page.roofline);
-const conventions = page.conventions.map(([name, unit, summary, source, total]) => ({
+const conventions = page.conventions.map(([name, unit, summary, source, total, mistakes, zero]) => ({
   name, unit, summary, source, total: BigInt(total),
+  mistakes: mistakes.map((one) => ({ ...one, amount: BigInt(one.amount) })),
+  zero: Object.entries(zero).map(([op, calls]) => [op, BigInt(calls)]),
 }));
 const MEASURE = Object.fromEntries(page.pool.measures.map((name, place) => [name, place]));
 const lines = page.pool.lines.map(([pattern, distinct, measures]) => ({
@@ -60,12 +62,13 @@ function byImportance(a, b) {
 }
 
 const nodes = [];
-for (const [parent, module, label, local, family, own, time] of page.nodes) {
+for (const [parent, module, label, members, family, own, time] of page.nodes) {
   const above = nodes[parent];
+  const local = members.length ?? members;
   const node = {
-    ...modules[module], index: nodes.length, above, label, local, family, time, children: [],
+    ...modules[module], index: nodes.length, above, label, members, local, family, time, children: [],
     level: above ? above.level + 1 : 0,
-    operators: own.map(([name, group, line]) => ({ name, family: group, line: lines[line] })),
+    operators: own.map(([name, group, line, time]) => ({ name, family: group, line: lines[line], time })),
   };
   if (above) above.children.push(node);
   nodes.push(node);
@@ -73,6 +76,5 @@ for (const [parent, module, label, local, family, own, time] of page.nodes) {
 
 /** The label of one of the siblings that are folded: of "blocks.0-11" and 3 it is "blocks.3". */
 function labelOfOne(node, number) {
-  const [, stem, first] = /^([^]*?)(\d+)-\d+$/.exec(node.label);
-  return stem + String(Number(first) + number).padStart(first.length, "0");
+  return node.members[number] ?? node.label.replace(/0-\d+$/, number);
 }

@@ -6,6 +6,21 @@ function again() {
   return page.again && name !== "flops" ? `${page.again} --convention ${name}` : page.again;
 }
 
+/** What is wrong with the chosen convention's number: kernels that it has as zero, known mistakes. */
+function tellWarnings() {
+  const { name, unit, mistakes, zero } = conventions[view.convention];
+  const kernels = zero.flatMap(([op, calls], i) => [i ? ", " : "", make("bdi", op), ` × ${exact(calls)}`]);
+  at("at-zero").replaceChildren(...(kernels.length ? [`${name} counts as zero: `, ...kernels, "."] : []));
+  const items = mistakes.map((one) => {
+    const item = make("li");
+    const said = ` of it is a mistake: ${one.name} (${one.source}). Without it: `;
+    item.append(make("b", `${one.amount > 0n ? "+" : ""}${exact(one.amount)} ${unit}`), said, make("code", `${name}~${one.key}`));
+    return item;
+  });
+  at("mistakes").replaceChildren(...items);
+  at("warnings").hidden = !kernels.length && !items.length;
+}
+
 /** Every number that the chosen convention makes. */
 function refill() {
   const chosen = conventions[view.convention];
@@ -26,6 +41,7 @@ function refill() {
   for (const row of document.querySelectorAll("tr[data-convention]")) {
     row.classList.toggle("chosen", row.dataset.convention === chosen.name);
   }
+  tellWarnings();
   for (const part of [tree, ...tables]) part?.refill();
   if (at("free")) tellFree();
 }
