@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,17 +19,24 @@ ACTION = yaml.safe_load((ROOT / "action.yml").read_text())
 NET = "from torch import nn\n\n\ndef net():\n    return nn.Linear(3, {width})\n"
 
 
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with a lock, and a folder bin with `flopscan` and `python` as an installed one has them."""
-    (tmp_path / "bin").mkdir()
-    command = tmp_path / "bin" / "flopscan"
+    folder = tmp_path_factory.mktemp("locked")
+    (folder / "bin").mkdir()
+    command = folder / "bin" / "flopscan"
     command.write_text(f'#!/bin/sh\nexec {sys.executable} -B -m flopscan "$@"\n')
     command.chmod(0o755)
-    (tmp_path / "net.py").write_text(NET.format(width=4))
-    (tmp_path / "runner").mkdir()
-    run(tmp_path, "flopscan lock net.py:net -i 2x3 --lock 'a lock.lock'")
-    return tmp_path
+    (folder / "net.py").write_text(NET.format(width=4))
+    (folder / "runner").mkdir()
+    run(folder, "flopscan lock net.py:net -i 2x3 --lock 'a lock.lock'")
+    return folder
+
+
+@pytest.fixture
+def repository(locked: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(locked, tmp_path / "repository"))
 
 
 def run(folder: Path, script: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,7 @@
-"""Other counters as adapters: which there are, how they call a model, and a process that survives all they do."""
+"""Other counters as adapters: which there are, how they call a model, and a process that survives all they do.
+
+What starts such a process is among what `make test-peers` runs.
+"""
 
 from __future__ import annotations
 
@@ -208,6 +211,7 @@ def answer(function: str, **fields: Any) -> Answer:
     return found
 
 
+@pytest.mark.peers
 def test_a_number_and_its_residual(folder: Path) -> None:
     before = nn.functional.linear
     found = answer("exact")
@@ -216,12 +220,14 @@ def test_a_number_and_its_residual(folder: Path) -> None:
     assert (answer("more").residual, answer("more").reason) == (70, "")
 
 
+@pytest.mark.peers
 def test_a_residual_of_another_version_says_so(folder: Path) -> None:
     subject = beside.subject("fakes.py:Net", ("2x3",), ())
     (found,) = subject.ask(fake("more", conventions=("thop",)))
     assert (found.residual, found.reason) == (100 - 2 * 3 * 4, "the convention is of version 0.1.1")
 
 
+@pytest.mark.peers
 def test_a_residual_says_what_is_known_of_the_counter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tools, "version", lambda tool: "0.1.0")
     subject = beside.subject("fakes.py:Net", ("2x3",), ())
@@ -229,6 +235,7 @@ def test_a_residual_says_what_is_known_of_the_counter(folder: Path, monkeypatch:
     assert found.residual and found.reason.startswith("known of it: it counts products of sizes, which torch.jit")
 
 
+@pytest.mark.peers
 def test_a_tool_that_raises_says_why_in_one_short_line(folder: Path) -> None:
     found = answer("raises")
     assert (found.theirs, found.residual, found.status) == (None, None, "fails")
@@ -236,6 +243,7 @@ def test_a_tool_that_raises_says_why_in_one_short_line(folder: Path) -> None:
     assert len(found.reason) == 240 and "\n" not in found.reason
 
 
+@pytest.mark.peers
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_a_tool_that_ends_its_process_says_how(folder: Path) -> None:
     found = answer("crashes")
@@ -244,6 +252,7 @@ def test_a_tool_that_ends_its_process_says_how(folder: Path) -> None:
     assert answer("leaves").reason == "it ended its process (exit code 3): good bye"
 
 
+@pytest.mark.peers
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_a_tool_that_hangs_is_stopped_with_all_that_it_started(folder: Path) -> None:
     start = time.monotonic()
@@ -285,6 +294,7 @@ def test_weights_that_do_not_fit_start_nothing(folder: Path, monkeypatch: pytest
     assert (found.status, found.reason.split(",")[0]) == ("too large", "its weights are 0 GB")
 
 
+@pytest.mark.peers
 def test_inputs_that_a_tool_cannot_hand_over(folder: Path) -> None:
     (folder / "named.py").write_text(
         "from torch import nn\n\nclass Net(nn.Module):\n    def forward(self, *, x):\n        return x @ x\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 import re
@@ -16,6 +17,7 @@ from flopscan.report import formats, notebook, tree
 from flopscan.report.format import Shown
 from flopscan.report.numbers import exact, si
 from flopscan.report.report import Report
+from flopscan.report.roofline import Roofline
 from flopscan.report.roofline_text import duration
 from pages import Element, read
 
@@ -25,18 +27,30 @@ Table = Mapping[str, Mapping[str, str]]
 """The cells of a row by its name and their headings."""
 
 
-@pytest.fixture(scope="module")
-def counted() -> Report:
-    return flopscan.count(TARGET)
+@functools.cache
+def counted(convention: str) -> Report:
+    return flopscan.count(TARGET) if convention == "flops" else counted("flops").using(convention)
 
 
-def said(report: Report) -> dict[str, Any]:
+@functools.cache
+def page(convention: str) -> Element:
+    """The page, which has every table, as a reader takes it."""
+    return read(written(counted(convention), "html", "module"))
+
+
+@functools.cache
+def bound() -> Roofline:
+    return counted("flops").on(DEVICE, DTYPE)
+
+
+@functools.cache
+def said(convention: str) -> dict[str, Any]:
     """What the JSON file says."""
-    return dict(json.loads(formats.get("json").render(report, Shown(roofline=report.on(DEVICE, DTYPE)))))
+    return dict(json.loads(formats.get("json").render(counted(convention), Shown(roofline=bound()))))
 
 
 def written(report: Report, form: str, by: str) -> str:
-    return formats.get(form).render(report, Shown(200, 9, by, False, report.on(DEVICE, DTYPE)))
+    return formats.get(form).render(report, Shown(200, 9, by, False, bound()))
 
 
 # A table of each format, as a reader takes it
@@ -104,12 +118,7 @@ READERS: dict[str, Callable[[Report, str], Table]] = {
     "markdown": lambda report, by: of_markdown(written(report, "markdown", by), by),
     "latex": lambda report, by: of_latex(written(report, "latex", by), by),
     "notebook": lambda report, by: of_notebook(notebook.report(report), by),
-    "html": lambda report, by: of_html(
-        next(
-            read(written(report, "html", by)).find("table", id={"module": "module-table-whole"}.get(by, f"{by}-table"))
-        ),
-        by,
-    ),
+    "html": lambda report, by: of_html(next(page(report.convention.name).find("table", id=IDS[by])), by),
 }
 
 
@@ -134,10 +143,12 @@ def same(found: Mapping[str, str], want: Mapping[str, str]) -> bool:
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
 @pytest.mark.parametrize("form", READERS)
-def test_operators(counted: Report, form: str, convention: str) -> None:
-    report = counted.using(convention)
+def test_operators(form: str, convention: str) -> None:
+    report = counted(convention)
     found = READERS[form](report, "operator")
-    costly = [row for row in said(report)["by_operator"] if row["value"] or row["bytes_read"] or row["bytes_written"]]
+    costly = [
+        row for row in said(convention)["by_operator"] if row["value"] or row["bytes_read"] or row["bytes_written"]
+    ]
     assert len(costly) > 10
     short = {re.sub(r"\W", "", name): row for name, row in found.items()}
     for row in costly:
@@ -153,11 +164,11 @@ def shortened(text: str, name: str) -> bool:
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
 @pytest.mark.parametrize("form", READERS)
-def test_modules(counted: Report, form: str, convention: str) -> None:
+def test_modules(form: str, convention: str) -> None:
     """Each row of a tree is a module of the JSON, or as much as its identical siblings together are."""
-    report = counted.using(convention)
+    report = counted(convention)
     found = READERS[form](report, "module")
-    rows = said(report)["by_module"]
+    rows = said(convention)["by_module"]
     by_name = {row["name"]: row for row in rows}
     depth = {"html": 99, "notebook": None}.get(form, 9)
     nodes = tree.visible(tree.build(report.by_module()), depth)
@@ -167,9 +178,9 @@ def test_modules(counted: Report, form: str, convention: str) -> None:
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
-def test_csv(counted: Report, convention: str) -> None:
-    report = counted.using(convention)
-    data = said(report)
+def test_csv(convention: str) -> None:
+    report = counted(convention)
+    data = said(convention)
     for by in ("module", "operator"):
         total, *rows = csv.DictReader(io.StringIO(written(report, "csv", by)))
         assert {key: int(total[key]) for key in TOTALS} == {key: data[key] for key in TOTALS}
@@ -181,12 +192,13 @@ def test_csv(counted: Report, convention: str) -> None:
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
 @pytest.mark.parametrize("form", [*READERS, "csv"])
-def test_totals_and_what_is_wrong_with_them(counted: Report, form: str, convention: str) -> None:
-    report = counted.using(convention)
-    data = said(report)
-    text = notebook.report(report) if form == "notebook" else written(report, form, "module")
-    if form in ("html", "notebook"):
-        text = read(text).text
+def test_totals_and_what_is_wrong_with_them(form: str, convention: str) -> None:
+    report = counted(convention)
+    data = said(convention)
+    if form == "html":
+        text = page(convention).text
+    else:
+        text = read(notebook.report(report)).text if form == "notebook" else written(report, form, "module")
     text = re.sub(r"\\(?=[_%&~])|[{}]|\\allowbreak ", "", text).replace("\\textasciitilde", "~")
     text = " ".join(text.replace("\u00a0", " ").split())
     names = ["value", "flops", "macs", "transcendentals", "params"]
@@ -202,18 +214,17 @@ def test_totals_and_what_is_wrong_with_them(counted: Report, form: str, conventi
     assert bool(data["mistakes"]) == (convention == "thop")
 
 
-def test_scans_and_bounds_on_time(counted: Report) -> None:
-    data = said(counted)
-    text, page = written(counted, "text", "module"), read(written(counted, "html", "module"))
+def test_scans_and_bounds_on_time() -> None:
+    data, text = said("flops"), written(counted("flops"), "text", "module")
     lines = {line.split()[0]: line for line in text[text.index("as counted by") :].splitlines() if line.strip()}
     rows = {
         row["data-convention"]: "  ".join(cell.text for cell in row.find("td"))
-        for row in body(next(page.find("table", id="scan-table")))
+        for row in body(next(page("flops").find("table", id="scan-table")))
     }
     for one in data["scan"]["conventions"]:
         for told in (lines[one["convention"]], rows[one["convention"]]):
             assert {si(one["value"]), f"{one['share']:.2%}", exact(one["total"])} <= {*re.split(r" {2,}", told)}
-    bounds = of_html(next(page.find("table", id="roofline-table")), "operator")
+    bounds = of_html(next(page("flops").find("table", id="roofline-table")), "operator")
     printed = of_text(text[text.index("least time on") :], "operator")
     points = data["roofline"]["points"]
     assert len(points) > 10

@@ -141,6 +141,13 @@ class Convention:
 
     def counts(self, ledger: Ledger) -> list[int]:
         """What each record of the ledger's trace adds, record by record; the sum is the total."""
+        if self.original is not None:  # made anew each time that it is asked for
+            return self._counts(ledger)
+        owner, counts = ledger.once(("counts", id(self)), lambda: (self, self._counts(ledger)))
+        assert owner is self, "it is kept, so that no other has its id"
+        return list(counts)
+
+    def _counts(self, ledger: Ledger) -> list[int]:
         if self.whole is not None:
             return list(self.whole(ledger))
         trace, prices = ledger.trace, ledger.prices

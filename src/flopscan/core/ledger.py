@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from flopscan.core.cost import Cost, total
 from flopscan.core.document import expect, read_document, write_document
 from flopscan.core.trace import Call, Module, Record, Trace
 
 SCHEMA = "flopscan.ledger/1"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,13 @@ class Ledger:
 
     trace: Trace
     prices: tuple[Price, ...]
+    _kept: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What ``make`` returns, kept under ``key``: a ledger does not change, and a report asks it the same often."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        return self._kept[key]
 
     def entries(self) -> Iterator[Entry]:
         """Every record that is an operator (envelopes are not: they are functions as written)."""
@@ -64,6 +72,9 @@ class Ledger:
 
     def cost(self) -> Cost:
         """The ideal cost of everything that was counted."""
+        return self.once("cost", self._cost)
+
+    def _cost(self) -> Cost:
         return total((e.price.ideal, e.record.count) for e in self.entries() if e.price.ideal is not None)
 
     def executed(self) -> Cost:
