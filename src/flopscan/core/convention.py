@@ -128,9 +128,12 @@ class Convention:
     def _taken(self, trace: Trace) -> list[bool]:
         """For each frame whether a handle takes it, or one around it."""
         taken: list[bool] = []  # a parent comes first
+        takes: dict[int, bool] = {}
         for frame in trace.frames:
             around = frame.parent >= 0 and taken[frame.parent]
-            taken.append(around or self.takes(trace.calls[frame.call]))
+            if not around and frame.call not in takes:
+                takes[frame.call] = self.takes(trace.calls[frame.call])
+            taken.append(around or takes[frame.call])
         return taken
 
     def _handle(self, call: Call) -> Handle | None:
@@ -152,17 +155,20 @@ class Convention:
             return list(self.whole(ledger))
         trace, prices = ledger.trace, ledger.prices
         taken = self._taken(trace)
-        per_call: dict[int, int] = {}
+        per_call: dict[tuple[int, bool], int] = {}  # a call as an operator, or as a function as it is written
         counts = []
         for record in trace.records:
             enveloped = record.inside >= 0 and taken[record.inside]
             unseen = bool(self.phases) and record.phase not in self.phases
-            if unseen or enveloped or (record.envelope and self._handle(trace.calls[record.call]) is None):
+            if unseen or enveloped:
                 counts.append(0)
                 continue
-            if record.call not in per_call:
-                per_call[record.call] = self.of(trace.calls[record.call], prices[record.call].ideal)
-            counts.append(per_call[record.call] * record.count)
+            key = record.call, record.envelope
+            if key not in per_call:
+                call = trace.calls[record.call]
+                silent = record.envelope and self._handle(call) is None
+                per_call[key] = 0 if silent else self.of(call, prices[record.call].ideal)
+            counts.append(per_call[key] * record.count)
         for step in self.settle.values():
             counts = step(trace, counts)
         return counts
