@@ -28,7 +28,7 @@ def build(name: str, options: Mapping[str, Any]) -> Made:
     model = made(f"hf:{name}", lambda: _model(transformers, config), {})
     for module in model.modules():
         if hasattr(module, _ASKS_FOR_VALUES):
-            setattr(module, _ASKS_FOR_VALUES, lambda *operands: None)
+            setattr(module, _ASKS_FOR_VALUES, lambda *operands, **named: None)
     return model, (), _inputs(model, config)
 
 

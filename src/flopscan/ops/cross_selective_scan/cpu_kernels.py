@@ -116,20 +116,27 @@ def _start(k: Any, h: Any, w: Any, t: Any) -> Any:
 
 
 @_compiled
+def _next(k: Any, pixel: Any, along: Any, height: Any, width: Any) -> Any:
+    """The pixel after this one in direction ``k``, and how far along its row or column it is."""
+    if k < 2:
+        along, pixel = along + 1, pixel + width
+        if along == height:
+            along, pixel = 0, pixel + 1 - height * width
+    else:
+        along, pixel = along - 1, pixel - width
+        if along < 0:
+            along, pixel = height - 1, pixel - 1 + height * width
+    return pixel, along
+
+
+@_compiled
 def _gather(tile: Any, image: Any, k: Any, h: Any, w: Any, t0: Any, steps: Any) -> None:
     """Bring the pixels of an image (l 16) that direction ``k`` comes by from step ``t0`` on into a tile."""
     height, width = (h, w) if k % 2 else (h * w, 1)
     pixel, along = _start(k, h, w, t0)
     for t in range(steps):
         store(tile, t * LANES, load(image, pixel * LANES))
-        if k < 2:
-            along, pixel = along + 1, pixel + width
-            if along == height:
-                along, pixel = 0, pixel + 1 - height * width
-        else:
-            along, pixel = along - 1, pixel - width
-            if along < 0:
-                along, pixel = height - 1, pixel - 1 + height * width
+        pixel, along = _next(k, pixel, along, height, width)
 
 
 @_compiled
@@ -139,14 +146,7 @@ def _scatter(tile: Any, image: Any, k: Any, h: Any, w: Any, t0: Any, steps: Any)
     pixel, along = _start(k, h, w, t0)
     for t in range(steps):
         store(image, pixel * LANES, add(load(image, pixel * LANES), load(tile, t * LANES)))
-        if k < 2:
-            along, pixel = along + 1, pixel + width
-            if along == height:
-                along, pixel = 0, pixel + 1 - height * width
-        else:
-            along, pixel = along - 1, pixel - width
-            if along < 0:
-                along, pixel = height - 1, pixel - 1 + height * width
+        pixel, along = _next(k, pixel, along, height, width)
 
 
 @_compiled
