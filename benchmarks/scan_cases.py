@@ -55,12 +55,14 @@ def default_form(shape: tuple[int, ...], backward: bool) -> cuda.States | cuda.R
     return cuda.default_form(shape[3], shape[2], backward)
 
 
-def form_of(job: Job) -> dict[str, Any]:
+def form_of(job: Job, backward: bool) -> dict[str, Any]:
     """The keyword that chooses how kernels are compiled; none where the default is meant."""
-    if job.get("module", "cuda") != "cuda" or not job.get("form"):
+    if not job.get("form"):
         return {}
-    default = default_form(job["shape"], job.get("direction") == "backward")
-    return {"form": dataclasses.replace(default, **job["form"])}
+    if job.get("module", "cuda") == "cuda":
+        return {"form": dataclasses.replace(default_form(job["shape"], backward), **job["form"])}
+    form = module_of(job).Form(**job["form"])
+    return {"form": form} if form.span or not backward else {}
 
 
 def definition(x: dict[str, Any], softplus: bool, grad: torch.Tensor, grad_last: torch.Tensor | None) -> list[Any]:
@@ -114,7 +116,7 @@ def module_of(job: Job) -> Any:
 
 def check(job: Job, device: str) -> Job:
     """Errors of output, last state and every gradient."""
-    module, given, form = module_of(job), set(job["given"]), form_of(job)
+    module, given = module_of(job), set(job["given"])
     x = operands(tuple(job["shape"]), job["dtype"], given, device)
     if job.get("extreme"):
         x["delta"][..., ::3], x["delta"][..., 1::7], x["delta"][..., 2::11] = 25, -40, 100
@@ -128,7 +130,9 @@ def check(job: Job, device: str) -> Job:
     softplus = job.get("softplus", True)
     if not softplus:
         x["delta"] = x["delta"].abs() * 0.2
-    out, last, saved = module.forward(*x.values(), delta_softplus=softplus, keep=True, out_dtype=x["u"].dtype, **form)
+    out, last, saved = module.forward(
+        *x.values(), delta_softplus=softplus, keep=True, out_dtype=x["u"].dtype, **form_of(job, False)
+    )
     grads = module.backward(
         grad,
         grad_last,
@@ -136,7 +140,7 @@ def check(job: Job, device: str) -> Job:
         saved,
         delta_softplus=softplus,
         deterministic=job.get("deterministic", False),
-        **form,
+        **form_of(job, True),
     )
     expected = definition(x, softplus, grad, grad_last)
     errors = {
@@ -188,6 +192,12 @@ def checks(module: str) -> list[Job]:
     cases += [case((2, 40, 131, n, 2), softplus=False) for n in (1, 16)]
     cases += [case((2, 40, 196, n, 2), deterministic=True) for n in (1, 16)]
     cases += [case((2, 33, 192, 16, 1), ["D", "grad_last"]), case((2, 40, 2048, 16, 2), [])]
+    if module == "triton":
+        steps = {"block": 8, "span": 0}
+        cases += [case((2, 34, 65, n, 2), form=steps) for n in (2, 17, 64)]
+        cases += [case((1, 24, 130, 16, 2), extreme=True, given=USUAL, form=steps)]
+        cases += [case((2, 40, l, 16, 2), form={**steps, "segments": 3}) for l in (600, 1000)]
+        cases += [case((1, 24, 900, 16, 2), extreme=True, given=USUAL, form={**steps, "segments": 3})]
     return cases + [
         case((2, 48, l, n, 2), USUAL) for l, n in ((1000, 16), (3136, 1), (3136, 16), (1000, 64), (8192, 16))
     ]

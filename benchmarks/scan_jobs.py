@@ -127,7 +127,7 @@ def warm(which: int, of: int) -> None:
     """Compile every ``of``-th of the Triton kernels that are timed, so that the jobs find them in Triton's cache."""
     from flopscan.ops.selective_scan import triton
 
-    for name in ("forward_states", "backward_states", "forward_rows", "backward_rows"):
+    for name in ("forward_states", "segment_edges", "forward_scan", "backward_scan"):
         setattr(triton, name, Warm(getattr(triton, name)))
     for job in triton_jobs()[which::of]:
         x = row_operands(job["row"])
@@ -158,7 +158,7 @@ def kernels(job: Job) -> list[tuple[str, tuple[str, ...]]]:
     for backward in (False, True):
         if backward and job.get("direction") == "forward":
             continue
-        form = form_of(job).get("form") or default_form(job["shape"], backward)
+        form = form_of(job, backward).get("form") or default_form(job["shape"], backward)
         way = "backward" if backward else "forward"
         chosen = [(f"rows_{way}" if isinstance(form, Rows) else f"scan_{way}", dtypes)]
         if length >= 1000 and not isinstance(form, Rows):

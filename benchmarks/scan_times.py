@@ -53,7 +53,7 @@ def row_operands(row: str) -> dict[str, Any]:
 
 def measure(job: Job) -> Job:
     """The time of one direction of a row, with its memory."""
-    module, form = module_of(job), form_of(job)
+    module, form = module_of(job), form_of(job, job["direction"] == "backward")
     x = row_operands(job["row"])
     dtype = getattr(torch, job.get("out_dtype", ROWS[job["row"]][1]))
     keep = job["direction"] == "backward" or job.get("keep", False)

@@ -9,6 +9,7 @@ import torch
 
 from scan_cases import FULL, USUAL, check
 
+STEPS = {"block": 4, "span": 0}
 CASES = {
     "sixteen states": {"shape": (1, 4, 20, 16, 2), "given": FULL, "dtype": "float32"},
     "three states, three channels": {"shape": (1, 3, 5, 3, 1), "given": FULL, "dtype": "float32"},
@@ -17,6 +18,15 @@ CASES = {
     "no softplus": {"shape": (1, 4, 20, 4, 1), "given": FULL, "dtype": "float32", "softplus": False},
     "strided": {"shape": (1, 4, 20, 4, 1), "given": FULL, "dtype": "float32", "strided": True},
     "bfloat16": {"shape": (1, 4, 20, 4, 2), "given": FULL, "dtype": "bfloat16"},
+    "position by position": {"shape": (1, 4, 20, 16, 2), "given": FULL, "dtype": "float32", "form": STEPS},
+    "three states, by position": {"shape": (1, 3, 5, 3, 1), "given": FULL, "dtype": "float32", "form": STEPS},
+    "three segments": {
+        "shape": (1, 4, 600, 3, 2), "given": FULL, "dtype": "float32", "form": {**STEPS, "segments": 3},
+    },
+    "segments, fast decays": {
+        "shape": (1, 4, 600, 2, 2), "given": USUAL, "dtype": "float32", "extreme": True,
+        "form": {**STEPS, "segments": 3},
+    },
     "one state": {"shape": (2, 3, 70, 1, 1), "given": FULL, "dtype": "float32"},
     "one state, one position": {"shape": (2, 3, 1, 1, 1), "given": FULL, "dtype": "float32"},
     "one state, two chunks, deterministic": {

@@ -6,16 +6,29 @@ Operands as the caller checked them: u, delta, z: b d l; A: d n; B, C: b g n l; 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import triton
 from torch import Tensor
 
-from flopscan.ops.selective_scan.triton_kernels import backward_rows, backward_states, forward_rows, forward_states
+from flopscan.ops.selective_scan.triton_kernels import backward_scan, forward_scan, forward_states, segment_edges
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 MAX_STATES = 256
+CHUNK = 256  # positions from one kept state to the next; of shorter rows all
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a kernel is compiled and launched."""
+
+    block: int  # channels of a program, at most
+    warps: int = 1
+    span: int = 8  # neighbouring positions that a thread holds; 0: the forward goes from position to position
+    segments: int = 1  # of l, at the same time, where it does
+    registers: int | None = None  # of a thread, at most
 
 
 def supports(
@@ -39,58 +52,53 @@ def supports(
     )
 
 
-def chunk_size(states: int, length: int) -> int:
+def chunk_size(length: int) -> int:
     """Positions from one kept state to the next."""
-    if states == 1:
-        return min(max(triton.next_power_of_2(length), 16), 256)
-    return min(max(64, 4 * triton.next_power_of_2(states)), 256)
+    return min(max(triton.next_power_of_2(length), 16), CHUNK)
 
 
 def saved_shape(batch: int, channels: int, length: int, states: int, gated: bool = False) -> tuple[int, ...]:
-    """The shape of what forward keeps for backward: the state before every chunk, b chunks d n."""
-    return batch, -(-length // chunk_size(states, length)), channels, states
+    """The shape of what the forward keeps for the backward: the state before every chunk, b chunks d n."""
+    return batch, -(-length // chunk_size(length)), channels, states
 
 
-def _shape(batch: int, channels: int, length: int, states: int, backward: bool) -> tuple[int, int]:
-    """Channels and warps of a program, as measured: few channels where there are few, so that the GPU has work."""
+def default_form(batch: int, channels: int, length: int, states: int, backward: bool) -> Form:
+    """How so many numbers are computed unless the caller says otherwise, as measured."""
     if states == 1:
-        short = length <= 256
-        return ((2, 4) if short else (2, 1)) if backward else ((1, 1) if short else (4, 2))
-    padded = triton.next_power_of_2(states)
-    warps = 1 if states <= 64 else 4
+        return Form(block=1)
+    rows = batch * channels
     if backward:
-        return max(4, min(32, 64 // padded)), warps
-    most, wanted = max(4, min(32, 512 // padded)), max(batch * channels // 512, 4)
-    return min(most, 1 << (wanted.bit_length() - 1)), warps
+        return Form(block=1, registers=168) if rows < 4096 else Form(block=2)
+    most, wanted = max(4, min(32, 512 // triton.next_power_of_2(states))), max(rows // 512, 16)
+    block = min(most, 1 << (wanted.bit_length() - 1))
+    segments = max(1, min(2048 * block // rows, length // 1024))
+    if states > 64 or rows * segments < 512 * block:
+        return Form(block=1, registers=64)
+    return Form(block, span=0, segments=segments)
 
 
-def _choice(
-    u: Tensor, B: Tensor, states: int, softplus: bool, backward: bool, deterministic: bool = False
-) -> tuple[tuple[int], dict[str, Any]]:
-    """The grid and what the kernels are compiled with."""
+def _launch(kernel: Any, form: Form, u: Tensor, B: Tensor, align: int, *more: int) -> tuple[Any, int, dict[str, Any]]:
+    """``kernel`` over its programs, the number of these, and what all kernels are compiled with."""
     (batch, channels, length), groups = u.shape, B.shape[1]
-    block, warps = _shape(batch, channels, length, states, backward)
-    if deterministic:  # then each block writes sums of its own
-        block = 8
-    block = min(block, triton.next_power_of_2(channels // groups))
-    chosen = {
-        "SOFTPLUS": softplus, "N": triton.next_power_of_2(states), "BLOCK": block,
-        # positions unrolled: more of them, or more states, than these compile for minutes
-        "TILE": (8 if backward else 16) if states <= 64 else 4,
-        "CHUNK": chunk_size(states, length), "num_warps": 4 if deterministic and states == 1 else warps,
-    }  # fmt: skip
-    return (batch * groups * -(-(channels // groups) // block),), chosen
+    block = min(form.block, triton.next_power_of_2(channels // groups))
+    chosen: dict[str, Any] = {"BLOCK": block, "CHUNK": chunk_size(length), "num_warps": form.warps}
+    if form.span:
+        chosen |= {"SPAN": min(form.span, chosen["CHUNK"]), "ALIGN": align}
+    if form.registers and torch.version.hip is None:
+        chosen["maxnreg"] = form.registers
+    programs = batch * groups * -(-(channels // groups) // block)
+    return kernel[(programs, *more)], programs, chosen
 
 
 def _align(*tensors: Tensor | None) -> int:
-    """Of 1, 2 and 4 the most that rows' lengths and steps from row to row are a multiple of; 1 for rows in pieces.
+    """Of 1, 2, 4 and 8 the most that rows' lengths and steps from row to row are a multiple of; 1 for rows in pieces.
 
     Triton finds out about 16 alone, without which it would load single numbers of rows of 196.
     """
-    sizes = [4]
+    sizes = [8]
     for x in tensors:
         if x is not None:
-            sizes += [x.shape[-1], *x.stride()[:-1], 4 if x.stride(-1) == 1 else 1, x.storage_offset()]
+            sizes += [x.shape[-1], *x.stride()[:-1], 8 if x.stride(-1) == 1 else 1, x.storage_offset()]
     return math.gcd(*sizes)
 
 
@@ -107,49 +115,74 @@ def _whole(x: Tensor | None) -> Tensor | None:
 def forward(
     u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, z: Tensor | None,
     delta_bias: Tensor | None, initial_state: Tensor | None, *,
-    delta_softplus: bool, keep: bool, out_dtype: torch.dtype,
+    delta_softplus: bool, keep: bool, out_dtype: torch.dtype, form: Form | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """The output (b d l), the last state (b d n), and the states that backward needs, empty unless ``keep``."""
     (batch, channels, length), states = u.shape, A.shape[1]
     out = torch.empty(u.shape, dtype=out_dtype, device=u.device)
     last = A.new_empty(batch, channels, states)
     saved = A.new_empty(saved_shape(batch, channels, length, states) if keep else 0)
-    grid, chosen = _choice(u, B, states, delta_softplus, backward=False)
-    (forward_rows if states == 1 else forward_states)[grid](
-        u, delta, _whole(A), B, C, _whole(D), z, _whole(delta_bias), _whole(initial_state), out, last, saved,
-        *_strides(u, delta, z), *B.stride(), *C.stride(), channels, length, states, B.shape[1], KEEP=keep,
-        **({"ALIGN": _align(u, delta, z, B, C)} if states == 1 else {}), **chosen,
-    )  # fmt: skip
+    form = form or default_form(batch, channels, length, states, backward=False)
+    given = (u, delta, _whole(A), B, C, _whole(D), z, _whole(delta_bias), _whole(initial_state), out, last, saved)
+    steps = (*_strides(u, delta, z), *B.stride(), *C.stride(), channels, length, states, B.shape[1])
+    if form.span:
+        launch, _, chosen = _launch(forward_scan, form, u, B, _align(u, delta, z, B, C))
+        launch(*given, *steps, SOFTPLUS=delta_softplus, KEEP=keep, **chosen)
+        return out, last, saved
+    chunk = chunk_size(length)
+    segment = -(-length // chunk // form.segments) * chunk
+    segments = -(-length // segment)
+    edges = _edges(u, delta, A, B, delta_bias, segment, segments, delta_softplus) if segments > 1 else (None, None)
+    launch, _, chosen = _launch(forward_states, form, u, B, 1, segments)
+    chosen |= {"N": triton.next_power_of_2(states), "TILE": 16}
+    launch(*given, *edges, *steps, segment, SOFTPLUS=delta_softplus, KEEP=keep, **chosen)
     return out, last, saved
+
+
+def _edges(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, delta_bias: Tensor | None, segment: int, segments: int,
+    softplus: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """What segments make of a state of zero (b segments d n), and their sums of delta (b segments d)."""
+    (batch, channels, length), states = u.shape, A.shape[1]
+    edge, edge_sum = A.new_empty(batch, segments, channels, states), A.new_empty(batch, segments, channels)
+    launch, _, chosen = _launch(segment_edges, Form(block=4), u, B, _align(u, delta, B), segments - 1)
+    launch(
+        u, delta, _whole(A), B, _whole(delta_bias), edge, edge_sum, *_strides(u, delta), *B.stride(),
+        channels, length, states, B.shape[1], segment, SOFTPLUS=softplus, **chosen,
+    )  # fmt: skip
+    return edge, edge_sum
 
 
 def backward(
     grad_out: Tensor, grad_last_state: Tensor | None,
     u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, z: Tensor | None,
     delta_bias: Tensor | None, initial_state: Tensor | None, saved: Tensor, *,
-    delta_softplus: bool, deterministic: bool,
+    delta_softplus: bool, deterministic: bool, form: Form | None = None,
 ) -> tuple[Tensor | None, ...]:  # fmt: skip
     """The gradients of u, delta, A, B, C, D, z, delta_bias and initial_state, None of those that are absent."""
     (batch, channels, length), (groups, states) = u.shape, B.shape[1:3]
-    grid, chosen = _choice(u, B, states, delta_softplus, backward=True, deterministic=deterministic)
+    align = _align(grad_out, u, delta, z, B, C)
+    form = form or default_form(batch, channels, length, states, backward=True)
+    if deterministic:  # then each block writes sums of its own
+        form = replace(form, block=4 * form.block, warps=4 * form.warps, registers=None)
+    launch, programs, chosen = _launch(backward_scan, form, u, B, align)
     grad_u, grad_delta = (torch.empty(u.shape, dtype=x.dtype, device=u.device) for x in (u, delta))
     grad_z = None if z is None else torch.empty(u.shape, dtype=z.dtype, device=u.device)
-    grad_initial = None if initial_state is None else A.new_empty(initial_state.shape)
-    blocks = grid[0] // (batch * groups)
+    blocks = programs // (batch * groups)
     shape = (2, batch, groups, states, length)
     products = A.new_empty(blocks, *shape) if deterministic else A.new_zeros(1, *shape)
-    grad_A = A.new_empty(batch, channels, states)
-    grad_D, grad_bias = A.new_empty(batch, channels), A.new_empty(batch, channels)
-    scratch = A.new_empty(grid[0] * chosen["CHUNK"] * chosen["N"] * chosen["BLOCK"] if states > 1 else 0)
-    (backward_rows if states == 1 else backward_states)[grid](
-        grad_out, _whole(grad_last_state), u, delta, _whole(A), B, C, _whole(D), z, _whole(delta_bias), saved, scratch,
-        grad_u, grad_delta, grad_z, products[0, 0], products[0, 1], grad_A, grad_D, grad_bias, grad_initial,
+    carry, grad_A = (A.new_empty(batch, channels, states) for _ in range(2))
+    grad_D, grad_bias = (A.new_empty(batch, channels) for _ in range(2))
+    launch(
+        grad_out, _whole(grad_last_state), u, delta, _whole(A), B, C, _whole(D), z, _whole(delta_bias), saved, carry,
+        grad_u, grad_delta, grad_z, products[0, 0], products[0, 1], grad_A, grad_D, grad_bias,
         *_strides(grad_out, u, delta, z), *B.stride(), *C.stride(), products.stride(0), channels, length, states,
-        groups, ATOMIC=not deterministic,
-        **({"ALIGN": _align(grad_out, u, delta, z, B, C)} if states == 1 else {}), **chosen,
+        groups, SOFTPLUS=delta_softplus, ATOMIC=not deterministic, **chosen,
     )  # fmt: skip
     grad_B, grad_C = products.sum(0) if deterministic else products[0]
     return (
         grad_u, grad_delta, grad_A.sum(0), grad_B.to(B.dtype), grad_C.to(C.dtype),
-        None if D is None else grad_D.sum(0), grad_z, None if delta_bias is None else grad_bias.sum(0), grad_initial,
+        None if D is None else grad_D.sum(0), grad_z, None if delta_bias is None else grad_bias.sum(0),
+        None if initial_state is None else carry,
     )  # fmt: skip

@@ -40,10 +40,32 @@ def _combine(decay, add, decay_after, add_after):
 
 
 @triton.jit
-def _combine_passed(decay, add, passed, decay_after, add_after, passed_after):
-    """The same with what the last position's decay let pass: h less what was added there, without a difference."""
-    through = add * decay_after
-    return decay * decay_after, through + add_after, through + passed_after
+def _entering(decay, add, start, BLOCK: tl.constexpr, LENGTH: tl.constexpr, SPAN: tl.constexpr, BACK: tl.constexpr):
+    """What enters each position of h = decay h + add (BLOCK, LENGTH), where ``start`` (BLOCK) enters the first.
+
+    BACK: from the last position to the first. Also what leaves each run of SPAN positions, in the order of the walk:
+    the last of it leaves the whole. Runs, which a thread holds, are halved until a position stands for one; these are
+    scanned across threads, and the halves are taken apart again.
+    """
+    if SPAN > 1:
+        decay_0, decay_1 = tl.split(tl.reshape(decay, (BLOCK, LENGTH // 2, 2)))
+        add_0, add_1 = tl.split(tl.reshape(add, (BLOCK, LENGTH // 2, 2)))
+        if BACK:
+            decay_0, decay_1, add_0, add_1 = decay_1, decay_0, add_1, add_0
+        decay_both, add_both = decay_0 * decay_1, add_0 * decay_1 + add_1
+        enters_0, leaves = _entering(decay_both, add_both, start, BLOCK, LENGTH // 2, SPAN // 2, BACK)
+        enters_1 = decay_0 * enters_0 + add_0
+        if BACK:
+            enters_0, enters_1 = enters_1, enters_0
+        return tl.reshape(tl.join(enters_0, enters_1), (BLOCK, LENGTH)), leaves
+    else:
+        at = tl.broadcast_to(tl.arange(0, LENGTH)[None, :], (BLOCK, LENGTH))
+        if BACK:  # a scan with reverse=True would shuffle every operand five times
+            decay, add = tl.gather(decay, LENGTH - 1 - at, 1), tl.gather(add, LENGTH - 1 - at, 1)
+        decay, add = tl.associative_scan((decay, add), 1, _combine)
+        leaves = decay * start[:, None] + add
+        before = tl.gather(leaves, tl.maximum(LENGTH - 2 - at if BACK else at - 1, 0), 1)
+        return tl.where(at == (LENGTH - 1 if BACK else 0), start[:, None], before), leaves
 
 
 @triton.jit
@@ -59,10 +81,54 @@ def _place(channels, groups, BLOCK: tl.constexpr):
 
 
 @triton.jit
+def segment_edges(
+    u, delta, A, B, bias, edge, edge_sum,
+    u_b, u_d, u_l, delta_b, delta_d, delta_l, B_b, B_g, B_n, B_l,
+    channels, length, states, groups, segment,
+    SOFTPLUS: tl.constexpr, BLOCK: tl.constexpr, CHUNK: tl.constexpr, SPAN: tl.constexpr, ALIGN: tl.constexpr,
+):  # fmt: skip
+    """What each segment of l but the last makes of a state of zero, b segments d n, and its sum of delta."""
+    if ALIGN > 1:
+        length = length // ALIGN * ALIGN
+        u_b, u_d = u_b // ALIGN * ALIGN, u_d // ALIGN * ALIGN
+        delta_b, delta_d = delta_b // ALIGN * ALIGN, delta_d // ALIGN * ALIGN
+        B_b, B_g, B_n = B_b // ALIGN * ALIGN, B_g // ALIGN * ALIGN, B_n // ALIGN * ALIGN
+    b, g, _, d, exists = _place(channels, groups, BLOCK)
+    add = tl.zeros((BLOCK,), tl.float32)
+    if bias is not None:
+        add = tl.load(bias + d, mask=exists, other=0.0)
+    k = tl.arange(0, CHUNK)
+    chunks = segment // CHUNK
+    row = (b * tl.cdiv(length, segment) + tl.program_id(1)) * channels + d
+    after = tl.zeros((BLOCK,), tl.float32)
+    for turn in range(chunks):
+        t = (tl.program_id(1) * segment + (chunks - 1 - turn) * CHUNK + k).to(tl.int64)
+        inside = exists[:, None] & (t < length)[None, :]
+        x = tl.load(u + b * u_b + d[:, None] * u_d + t[None, :] * u_l, mask=inside, other=0.0).to(tl.float32)
+        step = tl.load(delta + b * delta_b + d[:, None] * delta_d + t[None, :] * delta_l, mask=inside, other=0.0)
+        step = step.to(tl.float32) + add[:, None]
+        if SOFTPLUS:
+            step = _softplus(step)
+        step = tl.where(inside, step, 0.0)
+        enters = step * x
+        ones = tl.full((BLOCK, CHUNK), 1.0, tl.float32)
+        rest = _entering(ones, step, after, BLOCK, CHUNK, SPAN, True)[0]
+        after += tl.sum(step, 1)
+        for n in range(states):
+            a = tl.load(A + d * states + n, mask=exists, other=0.0) * LOG2E
+            Bt = tl.load(B + b * B_b + g * B_g + n * B_n + t * B_l, mask=t < length, other=0.0).to(tl.float32)
+            h = tl.load(edge + row * states + n, mask=exists & (turn > 0), other=0.0)
+            h += tl.sum(tl.exp2(rest * a[:, None]) * (enters * Bt[None, :]), 1)
+            tl.store(edge + row * states + n, h, mask=exists)
+        tl.debug_barrier()  # what one thread put into edge, others take from there
+    tl.store(edge_sum + row, after, mask=exists)
+
+
+@triton.jit
 def forward_states(
-    u, delta, A, B, C, D, z, bias, initial, out, last, saved,
+    u, delta, A, B, C, D, z, bias, initial, out, last, saved, edge, edge_sum,
     u_b, u_d, u_l, delta_b, delta_d, delta_l, z_b, z_d, z_l, B_b, B_g, B_n, B_l, C_b, C_g, C_n, C_l,
-    channels, length, states, groups,
+    channels, length, states, groups, segment,
     SOFTPLUS: tl.constexpr, KEEP: tl.constexpr, N: tl.constexpr, BLOCK: tl.constexpr, TILE: tl.constexpr,
     CHUNK: tl.constexpr,
 ):  # fmt: skip
@@ -74,6 +140,12 @@ def forward_states(
     h = tl.zeros((N, BLOCK), tl.float32)
     if initial is not None:
         h = tl.load(initial + b * channels * states + at, mask=held, other=0.0)
+    segments, before = tl.cdiv(length, segment), tl.program_id(1)
+    if edge is not None:
+        for earlier in range(before):
+            row = (b * segments + earlier) * channels
+            passes = tl.exp2(tl.load(edge_sum + row + d, mask=exists, other=0.0)[None, :] * a)
+            h = passes * h + tl.load(edge + row * states + at, mask=held, other=0.0)
     add = tl.zeros((BLOCK,), tl.float32)
     if bias is not None:
         add = tl.load(bias + d, mask=exists, other=0.0)
@@ -82,7 +154,7 @@ def forward_states(
         skip = tl.load(D + d, mask=exists, other=0.0)
     k = tl.arange(0, TILE)
     chunks = tl.cdiv(length, CHUNK)
-    for t0 in range(0, length, TILE):
+    for t0 in range(before * segment, tl.minimum((before + 1) * segment, length), TILE):
         if KEEP:  # noqa: SIM102 - known when compiled, the other condition when run
             if t0 % CHUNK == 0:
                 tl.store(saved + (b * chunks + t0 // CHUNK) * channels * states + at, h, mask=held)
@@ -110,171 +182,35 @@ def forward_states(
             gate = tl.load(z + b * z_b + d[None, :] * z_d + t[:, None] * z_l, mask=inside, other=0.0).to(tl.float32)
             y *= gate * _sigmoid(gate)
         tl.store(out + (b * channels + d[None, :]) * length + t[:, None], y.to(out.dtype.element_ty), mask=inside)
-    tl.store(last + b * channels * states + at, h, mask=held)
+    if before == segments - 1:
+        tl.store(last + b * channels * states + at, h, mask=held)
 
 
 @triton.jit
-def backward_states(
-    grad, grad_last, u, delta, A, B, C, D, z, bias, saved, scratch,
-    grad_u, grad_delta, grad_z, grad_B, grad_C, grad_A, grad_D, grad_bias, grad_initial,
-    grad_b, grad_d, grad_l, u_b, u_d, u_l, delta_b, delta_d, delta_l, z_b, z_d, z_l,
-    B_b, B_g, B_n, B_l, C_b, C_g, C_n, C_l, part, channels, length, states, groups,
-    SOFTPLUS: tl.constexpr, ATOMIC: tl.constexpr, N: tl.constexpr, BLOCK: tl.constexpr, TILE: tl.constexpr,
-    CHUNK: tl.constexpr,
-):  # fmt: skip
-    b, g, block, d, exists = _place(channels, groups, BLOCK)
-    n = tl.arange(0, N)
-    held = (n < states)[:, None] & exists[None, :]
-    at = d[None, :] * states + n[:, None]
-    a = tl.load(A + at, mask=held, other=0.0) * LOG2E
-    add = tl.zeros((BLOCK,), tl.float32)
-    if bias is not None:
-        add = tl.load(bias + d, mask=exists, other=0.0)
-    skip = tl.zeros((BLOCK,), tl.float32)
-    if D is not None:
-        skip = tl.load(D + d, mask=exists, other=0.0)
-    r = tl.zeros((N, BLOCK), tl.float32)
-    if grad_last is not None:
-        r = tl.load(grad_last + b * channels * states + at, mask=held, other=0.0)
-    sum_A = tl.zeros((N, BLOCK), tl.float32)
-    sum_D = tl.zeros((BLOCK,), tl.float32)
-    sum_bias = tl.zeros((BLOCK,), tl.float32)
-    k = tl.arange(0, TILE)
-    chunks = tl.cdiv(length, CHUNK)
-    mine = (
-        scratch + tl.program_id(0).to(tl.int64) * CHUNK * N * BLOCK + n[:, None] * BLOCK + tl.arange(0, BLOCK)[None, :]
-    )
-    for turn in range(chunks):
-        chunk = chunks - 1 - turn
-        first = chunk * CHUNK
-        tiles = tl.cdiv(tl.minimum(length - first, CHUNK), TILE)
-        h = tl.load(saved + (b * chunks + chunk) * channels * states + at, mask=held, other=0.0)
-        for tile in range(tiles):  # the states before every position of the chunk
-            t = (first + tile * TILE + k).to(tl.int64)
-            inside = (t < length)[:, None] & exists[None, :]
-            x = tl.load(u + b * u_b + d[None, :] * u_d + t[:, None] * u_l, mask=inside, other=0.0).to(tl.float32)
-            step = tl.load(delta + b * delta_b + d[None, :] * delta_d + t[:, None] * delta_l, mask=inside, other=0.0)
-            step = step.to(tl.float32) + add[None, :]
-            if SOFTPLUS:
-                step = _softplus(step)
-            step = tl.where(inside, step, 0.0)
-            given = (t < length)[:, None] & (n < states)[None, :]
-            Bt = tl.load(B + b * B_b + g * B_g + n[None, :] * B_n + t[:, None] * B_l, mask=given, other=0.0).to(
-                tl.float32
-            )
-            enters = step * x
-            for i in tl.static_range(TILE):
-                here = (k == i)[:, None]
-                tl.store(mine + (tile * TILE + i) * N * BLOCK, h)
-                decay = tl.exp2(tl.sum(tl.where(here, step, 0.0), 0)[None, :] * a)
-                row = tl.sum(tl.where(here, enters, 0.0), 0)[None, :]
-                h = decay * h + row * tl.sum(tl.where(here, Bt, 0.0), 0)[:, None]
-        tl.debug_barrier()
-        for back in range(tiles):
-            tile = tiles - 1 - back
-            t = (first + tile * TILE + k).to(tl.int64)
-            inside = (t < length)[:, None] & exists[None, :]
-            x = tl.load(u + b * u_b + d[None, :] * u_d + t[:, None] * u_l, mask=inside, other=0.0).to(tl.float32)
-            step = tl.load(delta + b * delta_b + d[None, :] * delta_d + t[:, None] * delta_l, mask=inside, other=0.0)
-            step = step.to(tl.float32) + add[None, :]
-            slope = tl.where(inside, 1.0, 0.0)
-            if SOFTPLUS:
-                slope *= _sigmoid(step)
-                step = _softplus(step)
-            step = tl.where(inside, step, 0.0)
-            coming = tl.load(grad + b * grad_b + d[None, :] * grad_d + t[:, None] * grad_l, mask=inside, other=0.0)
-            coming = coming.to(tl.float32)
-            dy = coming
-            if z is not None:
-                gate = tl.load(z + b * z_b + d[None, :] * z_d + t[:, None] * z_l, mask=inside, other=0.0).to(tl.float32)
-                dy = coming * gate * _sigmoid(gate)
-            given = (t < length)[:, None] & (n < states)[None, :]
-            Bt = tl.load(B + b * B_b + g * B_g + n[None, :] * B_n + t[:, None] * B_l, mask=given, other=0.0).to(
-                tl.float32
-            )
-            Ct = tl.load(C + b * C_b + g * C_g + n[None, :] * C_n + t[:, None] * C_l, mask=given, other=0.0).to(
-                tl.float32
-            )
-            enters = step * x
-            S = tl.zeros((TILE, BLOCK), tl.float32)
-            T = tl.zeros((TILE, BLOCK), tl.float32)
-            y = tl.zeros((TILE, BLOCK), tl.float32)
-            dB = tl.zeros((TILE, N), tl.float32)
-            dC = tl.zeros((TILE, N), tl.float32)
-            for j in tl.static_range(TILE):
-                i = TILE - 1 - j
-                here = (k == i)[:, None]
-                before = tl.load(mine + (tile * TILE + i) * N * BLOCK)
-                length_here = tl.sum(tl.where(here, step, 0.0), 0)[None, :]
-                enters_here = tl.sum(tl.where(here, enters, 0.0), 0)[None, :]
-                dy_here = tl.sum(tl.where(here, dy, 0.0), 0)[None, :]
-                B_here = tl.sum(tl.where(here, Bt, 0.0), 0)[:, None]
-                C_here = tl.sum(tl.where(here, Ct, 0.0), 0)[:, None]
-                decay = tl.exp2(length_here * a)
-                state = decay * before + enters_here * B_here
-                G = C_here * dy_here + r
-                S = tl.where(here, tl.sum(G * B_here, 0)[None, :], S)
-                dB = tl.where(here, tl.sum(G * enters_here, 1)[None, :], dB)
-                dC = tl.where(here, tl.sum(state * dy_here, 1)[None, :], dC)
-                if z is not None:
-                    y = tl.where(here, tl.sum(state * C_here, 0)[None, :], y)
-                r = decay * G
-                through = r * before
-                sum_A += length_here * through
-                T = tl.where(here, tl.sum(through * a, 0)[None, :], T)
-            du = step * S + skip[None, :] * dy
-            ddelta = (x * S + T / LOG2E) * slope
-            sum_D += tl.sum(dy * x, 0)
-            sum_bias += tl.sum(ddelta, 0)
-            to = (b * channels + d[None, :]) * length + t[:, None]
-            tl.store(grad_u + to, du.to(grad_u.dtype.element_ty), mask=inside)
-            tl.store(grad_delta + to, ddelta.to(grad_delta.dtype.element_ty), mask=inside)
-            if z is not None:
-                gate = tl.load(z + b * z_b + d[None, :] * z_d + t[:, None] * z_l, mask=inside, other=0.0).to(tl.float32)
-                open_ = _sigmoid(gate)
-                dz = coming * (y + skip[None, :] * x) * open_ * (1.0 + gate * (1.0 - open_))
-                tl.store(grad_z + to, dz.to(grad_z.dtype.element_ty), mask=inside)
-            into = ((b * groups + g) * states + n[None, :]) * length + t[:, None]
-            if ATOMIC:
-                tl.atomic_add(grad_B + into, dB, mask=given, sem="relaxed")
-                tl.atomic_add(grad_C + into, dC, mask=given, sem="relaxed")
-            else:
-                tl.store(grad_B + block * part + into, dB, mask=given)
-                tl.store(grad_C + block * part + into, dC, mask=given)
-        tl.debug_barrier()
-    tl.store(grad_A + b * channels * states + at, sum_A, mask=held)
-    tl.store(grad_D + b * channels + d, sum_D, mask=exists)
-    tl.store(grad_bias + b * channels + d, sum_bias, mask=exists)
-    if grad_initial is not None:
-        tl.store(grad_initial + b * channels * states + at, r, mask=held)
-
-
-@triton.jit
-def forward_rows(
+def forward_scan(
     u, delta, A, B, C, D, z, bias, initial, out, last, saved,
     u_b, u_d, u_l, delta_b, delta_d, delta_l, z_b, z_d, z_l, B_b, B_g, B_n, B_l, C_b, C_g, C_n, C_l,
     channels, length, states, groups,
-    SOFTPLUS: tl.constexpr, KEEP: tl.constexpr, N: tl.constexpr, BLOCK: tl.constexpr, TILE: tl.constexpr,
-    CHUNK: tl.constexpr, ALIGN: tl.constexpr,
+    SOFTPLUS: tl.constexpr, KEEP: tl.constexpr, BLOCK: tl.constexpr, CHUNK: tl.constexpr, SPAN: tl.constexpr,
+    ALIGN: tl.constexpr,
 ):  # fmt: skip
-    if ALIGN > 1:  # a step of 1 is no tensor
-        length = tl.multiple_of(length, ALIGN)
-        u_b, u_d = tl.multiple_of(u_b, ALIGN), tl.multiple_of(u_d, ALIGN)
-        delta_b, delta_d = tl.multiple_of(delta_b, ALIGN), tl.multiple_of(delta_d, ALIGN)
-        z_b, z_d = tl.multiple_of(z_b, ALIGN), tl.multiple_of(z_d, ALIGN)
+    if ALIGN > 1:  # said so that the compiler can see it: it heeds multiple_of for no argument
+        length = length // ALIGN * ALIGN
+        u_b, u_d = u_b // ALIGN * ALIGN, u_d // ALIGN * ALIGN
+        delta_b, delta_d = delta_b // ALIGN * ALIGN, delta_d // ALIGN * ALIGN
+        z_b, z_d = z_b // ALIGN * ALIGN, z_d // ALIGN * ALIGN
+        B_b, B_g, B_n = B_b // ALIGN * ALIGN, B_g // ALIGN * ALIGN, B_n // ALIGN * ALIGN
+        C_b, C_g, C_n = C_b // ALIGN * ALIGN, C_g // ALIGN * ALIGN, C_n // ALIGN * ALIGN
     b, g, _, d, exists = _place(channels, groups, BLOCK)
-    a = tl.load(A + d, mask=exists, other=0.0) * LOG2E
     add = tl.zeros((BLOCK,), tl.float32)
     if bias is not None:
         add = tl.load(bias + d, mask=exists, other=0.0)
-    h = tl.zeros((BLOCK,), tl.float32)
-    if initial is not None:
-        h = tl.load(initial + b * channels + d, mask=exists, other=0.0)
     k = tl.arange(0, CHUNK)
     chunks = tl.cdiv(length, CHUNK)
+    mine = b * channels * states + d * states
+    run = tl.arange(0, CHUNK // SPAN)[None, :]
+    is_last, to_last = exists[:, None] & (run == CHUNK // SPAN - 1), mine[:, None] + 0 * run
     for chunk in range(chunks):
-        if KEEP:
-            tl.store(saved + (b * chunks + chunk) * channels + d, h, mask=exists)
         t = (chunk * CHUNK + k).to(tl.int64)
         inside = exists[:, None] & (t < length)[None, :]
         x = tl.load(u + b * u_b + d[:, None] * u_d + t[None, :] * u_l, mask=inside, other=0.0).to(tl.float32)
@@ -283,93 +219,118 @@ def forward_rows(
         if SOFTPLUS:
             step = _softplus(step)
         step = tl.where(inside, step, 0.0)
-        Bt = tl.load(B + b * B_b + g * B_g + t * B_l, mask=t < length, other=0.0).to(tl.float32)
-        Ct = tl.load(C + b * C_b + g * C_g + t * C_l, mask=t < length, other=0.0).to(tl.float32)
-        decay, state = tl.associative_scan((tl.exp2(step * a[:, None]), step * x * Bt[None, :]), 1, _combine)
-        state += decay * h[:, None]
-        h = tl.sum(tl.where((k == CHUNK - 1)[None, :], state, 0.0), 1)
-        y = state * Ct[None, :]
+        enters = step * x
+        y = tl.zeros((BLOCK, CHUNK), tl.float32)
         if D is not None:
-            y += tl.load(D + d, mask=exists, other=0.0)[:, None] * x
+            y = tl.load(D + d, mask=exists, other=0.0)[:, None] * x
+        for n in range(states):
+            h = tl.load(last + mine + n, mask=exists & (chunk > 0), other=0.0)
+            if initial is not None:
+                h += tl.load(initial + mine + n, mask=exists & (chunk == 0), other=0.0)
+            if KEEP:
+                tl.store(saved + (b * chunks + chunk) * channels * states + d * states + n, h, mask=exists)
+            a = tl.load(A + d * states + n, mask=exists, other=0.0) * LOG2E
+            Bt = tl.load(B + b * B_b + g * B_g + n * B_n + t * B_l, mask=t < length, other=0.0).to(tl.float32)
+            Ct = tl.load(C + b * C_b + g * C_g + n * C_n + t * C_l, mask=t < length, other=0.0).to(tl.float32)
+            decay = tl.exp2(step * a[:, None])
+            comes = enters * Bt[None, :]
+            before, leaves = _entering(decay, comes, h, BLOCK, CHUNK, SPAN, False)
+            state = decay * before + comes
+            tl.store(last + to_last + n, leaves, mask=is_last)
+            y += state * Ct[None, :]
         if z is not None:
             gate = tl.load(z + b * z_b + d[:, None] * z_d + t[None, :] * z_l, mask=inside, other=0.0).to(tl.float32)
             y *= gate * _sigmoid(gate)
         tl.store(out + (b * channels + d[:, None]) * length + t[None, :], y.to(out.dtype.element_ty), mask=inside)
-    tl.store(last + b * channels + d, h, mask=exists)
+        tl.debug_barrier()  # what one thread put into last, others take from there
 
 
 @triton.jit
-def backward_rows(
-    grad, grad_last, u, delta, A, B, C, D, z, bias, saved, scratch,
-    grad_u, grad_delta, grad_z, grad_B, grad_C, grad_A, grad_D, grad_bias, grad_initial,
+def backward_scan(
+    grad, grad_last, u, delta, A, B, C, D, z, bias, saved, carry,
+    grad_u, grad_delta, grad_z, grad_B, grad_C, grad_A, grad_D, grad_bias,
     grad_b, grad_d, grad_l, u_b, u_d, u_l, delta_b, delta_d, delta_l, z_b, z_d, z_l,
     B_b, B_g, B_n, B_l, C_b, C_g, C_n, C_l, part, channels, length, states, groups,
-    SOFTPLUS: tl.constexpr, ATOMIC: tl.constexpr, N: tl.constexpr, BLOCK: tl.constexpr, TILE: tl.constexpr,
-    CHUNK: tl.constexpr, ALIGN: tl.constexpr,
+    SOFTPLUS: tl.constexpr, ATOMIC: tl.constexpr, BLOCK: tl.constexpr, CHUNK: tl.constexpr, SPAN: tl.constexpr,
+    ALIGN: tl.constexpr,
 ):  # fmt: skip
     if ALIGN > 1:
-        length = tl.multiple_of(length, ALIGN)
-        grad_b, grad_d = tl.multiple_of(grad_b, ALIGN), tl.multiple_of(grad_d, ALIGN)
-        u_b, u_d = tl.multiple_of(u_b, ALIGN), tl.multiple_of(u_d, ALIGN)
-        delta_b, delta_d = tl.multiple_of(delta_b, ALIGN), tl.multiple_of(delta_d, ALIGN)
-        z_b, z_d = tl.multiple_of(z_b, ALIGN), tl.multiple_of(z_d, ALIGN)
+        length = length // ALIGN * ALIGN
+        grad_b, grad_d = grad_b // ALIGN * ALIGN, grad_d // ALIGN * ALIGN
+        u_b, u_d = u_b // ALIGN * ALIGN, u_d // ALIGN * ALIGN
+        delta_b, delta_d = delta_b // ALIGN * ALIGN, delta_d // ALIGN * ALIGN
+        z_b, z_d = z_b // ALIGN * ALIGN, z_d // ALIGN * ALIGN
+        B_b, B_g, B_n = B_b // ALIGN * ALIGN, B_g // ALIGN * ALIGN, B_n // ALIGN * ALIGN
+        C_b, C_g, C_n = C_b // ALIGN * ALIGN, C_g // ALIGN * ALIGN, C_n // ALIGN * ALIGN
     b, g, block, d, exists = _place(channels, groups, BLOCK)
-    a = tl.load(A + d, mask=exists, other=0.0) * LOG2E
     add = tl.zeros((BLOCK,), tl.float32)
     if bias is not None:
         add = tl.load(bias + d, mask=exists, other=0.0)
     skip = tl.zeros((BLOCK,), tl.float32)
     if D is not None:
         skip = tl.load(D + d, mask=exists, other=0.0)
-    G_next = tl.zeros((BLOCK,), tl.float32)
-    if grad_last is not None:
-        G_next = tl.load(grad_last + b * channels + d, mask=exists, other=0.0)
-    decay_first = tl.zeros((BLOCK,), tl.float32)
-    sum_A = tl.zeros((BLOCK,), tl.float32)
     sum_D = tl.zeros((BLOCK,), tl.float32)
     sum_bias = tl.zeros((BLOCK,), tl.float32)
     k = tl.arange(0, CHUNK)
     chunks = tl.cdiv(length, CHUNK)
+    mine = b * channels * states + d * states
+    run = tl.arange(0, CHUNK // SPAN)[None, :]
+    is_last, to_last = exists[:, None] & (run == CHUNK // SPAN - 1), mine[:, None] + 0 * run
     for turn in range(chunks):
         chunk = chunks - 1 - turn
-        h = tl.load(saved + (b * chunks + chunk) * channels + d, mask=exists, other=0.0)
         t = (chunk * CHUNK + k).to(tl.int64)
         inside = exists[:, None] & (t < length)[None, :]
-        after = exists[:, None] & (t + 1 < length)[None, :]
         x = tl.load(u + b * u_b + d[:, None] * u_d + t[None, :] * u_l, mask=inside, other=0.0).to(tl.float32)
-        row = delta + b * delta_b + d[:, None] * delta_d + t[None, :] * delta_l
-        step = tl.load(row, mask=inside, other=0.0).to(tl.float32) + add[:, None]
-        step_after = tl.load(row + delta_l, mask=after, other=0.0).to(tl.float32) + add[:, None]
+        step = tl.load(delta + b * delta_b + d[:, None] * delta_d + t[None, :] * delta_l, mask=inside, other=0.0)
+        step = step.to(tl.float32) + add[:, None]
         slope = tl.where(inside, 1.0, 0.0)
         if SOFTPLUS:
             slope *= _sigmoid(step)
             step = _softplus(step)
-            step_after = _softplus(step_after)
         step = tl.where(inside, step, 0.0)
-        step_after = tl.where(after, step_after, 0.0)
         coming = tl.load(grad + b * grad_b + d[:, None] * grad_d + t[None, :] * grad_l, mask=inside, other=0.0)
-        coming = coming.to(tl.float32)
-        dy = coming
+        dy = coming.to(tl.float32)
         if z is not None:
             gate = tl.load(z + b * z_b + d[:, None] * z_d + t[None, :] * z_l, mask=inside, other=0.0).to(tl.float32)
-            dy = coming * gate * _sigmoid(gate)
-        Bt = tl.load(B + b * B_b + g * B_g + t * B_l, mask=t < length, other=0.0).to(tl.float32)[None, :]
-        Ct = tl.load(C + b * C_b + g * C_g + t * C_l, mask=t < length, other=0.0).to(tl.float32)[None, :]
-        decay = tl.exp2(step * a[:, None])
-        enters = step * x * Bt
-        run, state, passed = tl.associative_scan((decay, enters, tl.zeros_like(enters)), 1, _combine_passed)
-        state += run * h[:, None]
-        passed += run * h[:, None]
-        run, G = tl.associative_scan((tl.exp2(step_after * a[:, None]), Ct * dy), 1, _combine, reverse=True)
-        G += run * G_next[:, None]
-        first = (k == 0)[None, :]
-        G_next = tl.sum(tl.where(first, G, 0.0), 1)
-        decay_first = tl.sum(tl.where(first, decay, 0.0), 1)
-        through = G * passed  # r[l-1] h[l-1]
-        S = G * Bt
+            dy *= gate * _sigmoid(gate)
+        enters = step * x
+        S = tl.zeros((BLOCK, CHUNK), tl.float32)
+        T = tl.zeros((BLOCK, CHUNK), tl.float32)
+        y = tl.zeros((BLOCK, CHUNK), tl.float32)
+        for n in range(states):
+            h = tl.load(saved + (b * chunks + chunk) * channels * states + d * states + n, mask=exists, other=0.0)
+            r = tl.load(carry + mine + n, mask=exists & (turn > 0), other=0.0)
+            if grad_last is not None:
+                r += tl.load(grad_last + mine + n, mask=exists & (turn == 0), other=0.0)
+            sum_A = tl.load(grad_A + mine + n, mask=exists & (turn > 0), other=0.0)
+            a = tl.load(A + d * states + n, mask=exists, other=0.0)
+            Bt = tl.load(B + b * B_b + g * B_g + n * B_n + t * B_l, mask=t < length, other=0.0).to(tl.float32)
+            Ct = tl.load(C + b * C_b + g * C_g + n * C_n + t * C_l, mask=t < length, other=0.0).to(tl.float32)
+            decay = tl.exp2(step * (a * LOG2E)[:, None])
+            comes = enters * Bt[None, :]
+            before = _entering(decay, comes, h, BLOCK, CHUNK, SPAN, False)[0]
+            state = decay * before + comes
+            G = Ct[None, :] * dy
+            r_here, leaves = _entering(decay, decay * G, r, BLOCK, CHUNK, SPAN, True)
+            tl.store(carry + to_last + n, leaves, mask=is_last)
+            G += r_here
+            S += G * Bt[None, :]
+            through = decay * G * before
+            T += through * a[:, None]
+            if z is not None:
+                y += state * Ct[None, :]
+            tl.store(grad_A + mine + n, sum_A + tl.sum(step * through, 1), mask=exists)
+            into = ((b * groups + g) * states + n) * length + t
+            dB = tl.sum(G * enters, 0)
+            dC = tl.sum(state * dy, 0)
+            if ATOMIC:
+                tl.atomic_add(grad_B + into, dB, mask=t < length, sem="relaxed")
+                tl.atomic_add(grad_C + into, dC, mask=t < length, sem="relaxed")
+            else:
+                tl.store(grad_B + block * part + into, dB, mask=t < length)
+                tl.store(grad_C + block * part + into, dC, mask=t < length)
         du = step * S + skip[:, None] * dy
-        ddelta = (x * S + through * (a / LOG2E)[:, None]) * slope
-        sum_A += tl.sum(step * through, 1)
+        ddelta = (x * S + T) * slope
         sum_D += tl.sum(dy * x, 1)
         sum_bias += tl.sum(ddelta, 1)
         to = (b * channels + d[:, None]) * length + t[None, :]
@@ -377,19 +338,8 @@ def backward_rows(
         tl.store(grad_delta + to, ddelta.to(grad_delta.dtype.element_ty), mask=inside)
         if z is not None:
             open_ = _sigmoid(gate)
-            dz = coming * (state * Ct + skip[:, None] * x) * open_ * (1.0 + gate * (1.0 - open_))
+            dz = coming.to(tl.float32) * (y + skip[:, None] * x) * open_ * (1.0 + gate * (1.0 - open_))
             tl.store(grad_z + to, dz.to(grad_z.dtype.element_ty), mask=inside)
-        into = (b * groups + g) * length + t
-        dB = tl.sum(tl.where(inside, G * step * x, 0.0), 0)
-        dC = tl.sum(tl.where(inside, state * dy, 0.0), 0)
-        if ATOMIC:
-            tl.atomic_add(grad_B + into, dB, mask=t < length, sem="relaxed")
-            tl.atomic_add(grad_C + into, dC, mask=t < length, sem="relaxed")
-        else:
-            tl.store(grad_B + block * part + into, dB, mask=t < length)
-            tl.store(grad_C + block * part + into, dC, mask=t < length)
-    tl.store(grad_A + b * channels + d, sum_A, mask=exists)
+        tl.debug_barrier()  # what one thread put into carry and grad_A, others take from there
     tl.store(grad_D + b * channels + d, sum_D, mask=exists)
     tl.store(grad_bias + b * channels + d, sum_bias, mask=exists)
-    if grad_initial is not None:
-        tl.store(grad_initial + b * channels + d, decay_first * G_next, mask=exists)
