@@ -82,6 +82,7 @@ def _launch(kernel: Any, form: Form, u: Tensor, B: Tensor, align: int, *more: in
     (batch, channels, length), groups = u.shape, B.shape[1]
     block = min(form.block, triton.next_power_of_2(channels // groups))
     chosen: dict[str, Any] = {"BLOCK": block, "CHUNK": chunk_size(length), "num_warps": form.warps}
+    chosen["enable_fp_fusion"] = True  # the default of some versions
     if form.span:
         chosen |= {"SPAN": min(form.span, chosen["CHUNK"]), "ALIGN": align}
     if form.registers and torch.version.hip is None:
