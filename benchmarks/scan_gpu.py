@@ -12,6 +12,7 @@ hides the launch; with it stand the 20 and 80 percentiles. Errors are norms rela
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -36,9 +37,12 @@ def run(job: Job, device: str, out: Path) -> Job:
     by_ncu = {"profile": profile, "counters": counters, "opcodes": opcodes}
     if job["kind"] in by_ncu:
         return by_ncu[job["kind"]](job, out)
-    return {"copy": copy_bandwidth, "measure": measure, "memory": memory, "model": model, "public": scan_public.public}[
-        job["kind"]
-    ](job)
+    if job["kind"] == "model":
+        with scan_public.in_place_of_ours() if job.get("public") else contextlib.nullcontext():
+            return model(job)
+    return {"copy": copy_bandwidth, "measure": measure, "memory": memory, "public": scan_public.public}[job["kind"]](
+        job
+    )
 
 
 def work(log: Path, first: int, emulate: bool) -> None:
@@ -146,7 +150,10 @@ def table(out: Path) -> str:
         if r["kind"] == "copy" and "p50" in r:
             lines.append(f"copy {r['TB/s']:.2f} TB/s on {r['device']}, torch {r['torch']}, NVRTC {r['nvrtc']}")
         if r["kind"] == "model":
-            lines += [f"{r['label']} {way} {r[way]}" for way in ("infer", "train") if way in r] or [str(r)]
+            ways = [way for way in ("infer", "train") if way in r]
+            lines += [f"{r['label']} {way} {r[way]['images/s']:.0f} images/s {r[way]['scans']}" for way in ways] or [
+                str(r)
+            ]
         if r["kind"] == "public" and "forward" in r:
             lines.append(
                 f"{r['row']:16s} public   {r['forward']['p50']:8.1f} us forward {r['backward']['p50']:8.1f} backward"

@@ -131,12 +131,28 @@ def _memory(found: list[Found]) -> list[str]:
 
 
 def _models(found: list[Found]) -> list[str]:
-    lines = ["", "## VMamba-T, batch 64, autocast", "| dtype | | images/s | of it scans, us |", "|---|---|---:|---:|"]
-    for one in found:
+    """VMamba-T, and the same model with the public kernel in place of ours."""
+    lines = [
+        "",
+        "## VMamba-T, batch 64, autocast",
+        "With the public kernel: the same model, the four sequences made and merged by kernels of ours, and the scan",
+        "between them that of `selective_scan_cuda`. Scans: all of these kernels.",
+        "",
+        "| dtype | | images/s | of a step's us, scans | images/s, public kernel | scans, public kernel |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    models = {(one["dtype"], bool(one.get("public"))): one for one in found if one["kind"] == "model"}
+    for dtype in ("bfloat16", "float16"):
         for way, words in (("infer", "forward"), ("train", "training step")):
-            if one["kind"] == "model" and way in one:
-                scans = sum(time for _, time in one[way]["scans"].values())
-                lines.append(f"| {one['dtype']} | {words} | {one[way]['images/s']:.0f} | {scans:,.0f} |")
+            cells = []
+            for public in (False, True):
+                one = models.get((dtype, public), {}).get(way)
+                if one is None:
+                    cells += ["-", "-"]
+                    continue
+                scans = sum(time for _, time in one["scans"].values())
+                cells += [f"{one['images/s']:.0f}", f"{scans:,.0f} of {one['p50']:,.0f}"]
+            lines.append(f"| {dtype} | {words} | {' | '.join(cells)} |")
     return lines
 
 

@@ -84,7 +84,7 @@ def jobs(emulate: bool) -> list[Job]:
         {"kind": "counters", "label": "counters"},
         about("memory", "mamba-130m"),
         about("memory", "mamba-130m-fp32"),
-        *({"kind": "model", "label": f"vmamba_tiny {dtype}", "dtype": dtype} for dtype in ("bfloat16", "float16")),
+        *models(),
         *several[len(VARIANTS) : 2 * len(VARIANTS)],
         *(
             cell(row, "forward", "float32 out", out_dtype="float32")
@@ -99,8 +99,13 @@ def jobs(emulate: bool) -> list[Job]:
         {"kind": "opcodes", "label": "opcodes"},
         *checked[30:],
         *checks("triton"),
-        *(about("public", row) for row in ROWS if os.environ.get(BUILD)),
+        *((*(about("public", row) for row in ROWS), *models(public=True)) if os.environ.get(BUILD) else ()),
     ]
+
+
+def models(**more: Any) -> list[Job]:
+    """VMamba-T in both dtypes."""
+    return [{"kind": "model", "label": f"vmamba_tiny {d}", "dtype": d, **more} for d in ("bfloat16", "float16")]
 
 
 def triton_jobs() -> list[Job]:

@@ -9,7 +9,9 @@ The first operand that has a letter gives its size. ``2l`` is twice that axis, a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -113,6 +115,37 @@ def check_tensors(op: str, operands: Mapping[str, object], optional: Iterable[st
     for name, value in operands.items():
         if not (isinstance(value, Tensor) or (value is None and name in optional)):
             raise TypeError(f"{op}: operand '{name}' is {type(value).__name__}, expected a tensor")
+
+
+_MANY = 4096  # kinds of operands that are remembered of an operator
+
+
+def remembered(check: Callable[..., None]) -> Callable[..., None]:
+    """``check``, which looks at shapes, dtypes and devices alone, asked once for each kind of operands that it lets by."""
+    passed: set[Any] = set()
+
+    @functools.wraps(check)
+    def asked_once(*args: Any, **kwargs: Any) -> None:
+        kind = (*map(_kind, args), *kwargs, *map(_kind, kwargs.values()))
+        if _NEW in kind:
+            check(*args, **kwargs)
+        elif kind not in passed:
+            check(*args, **kwargs)
+            if len(passed) >= _MANY:
+                passed.clear()
+            passed.add(kind)
+
+    return asked_once
+
+
+_NEW = object()  # for what is never remembered
+
+
+def _kind(value: Any) -> Any:
+    """What a check sees of a value: of sizes that are symbols, and of what is no plain tensor, nothing to remember."""
+    if type(value) in (Tensor, torch.nn.Parameter):
+        return value.shape, value.dtype, value.device, value.layout
+    return value if value is None or isinstance(value, torch.dtype) else _NEW
 
 
 def _either(words: Iterable[str]) -> str:

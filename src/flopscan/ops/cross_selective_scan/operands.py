@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from flopscan.ops.checks import Shapes, check_dtype, check_tensors
+from flopscan.ops.checks import Shapes, check_dtype, check_tensors, remembered
 from flopscan.ops.selective_scan.operands import MOST_STATES, REAL
 
 OP = "cross_selective_scan"
 
 
+@remembered
 def check(
     x: Tensor,
     delta: Tensor,

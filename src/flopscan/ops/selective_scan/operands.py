@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from flopscan.ops.checks import Shapes, check_dtype, check_tensors
+from flopscan.ops.checks import Shapes, check_dtype, check_tensors, remembered
 
 MOST_STATES = 256
 REAL = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -13,6 +13,7 @@ COMPLEX = (torch.complex64, torch.complex128)
 _OP = "selective_scan"
 
 
+@remembered
 def check(
     u: Tensor,
     delta: Tensor,
