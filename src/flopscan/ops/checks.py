@@ -121,7 +121,7 @@ _MANY = 4096  # kinds of operands that are remembered of an operator
 
 
 def remembered(check: Callable[..., None]) -> Callable[..., None]:
-    """``check``, which looks at shapes, dtypes and devices alone, asked once for each kind of operands that it lets by."""
+    """``check``, which sees shapes, dtypes and devices alone, asked once for each kind of operands that it lets by."""
     passed: set[Any] = set()
 
     @functools.wraps(check)
