@@ -30,24 +30,41 @@ def cell(row: str, direction: str, label: str = "default", form: Job | None = No
 
 
 EIGHT = {"lanes": 8, "states": 2}
-SMALL = {"tile": 32, "resident": 4}
 # other ways to compile the kernels, on the rows that they are about, the most promising first
 VARIANTS: dict[tuple[str, str], list[Job]] = {
-    ("mamba-130m", "forward"): [{"unroll": 1}, {"unroll": 3}, SMALL, {"warps": 2, "resident": 6}, EIGHT],
-    ("mamba-2.8b", "forward"): [{"warps": 2, "resident": 6}, {"warps": 1, "resident": 12}, EIGHT],
-    ("mamba-130m", "backward"): [{"warps": 2, "resident_backward": 6}, {"tile": 32}, EIGHT],
-    ("mamba-2.8b", "backward"): [{"warps": 2, "resident_backward": 6}, EIGHT],
-    ("vmamba-t-3", "forward"): [{"rows": 4}, {"rows": 16}, {"resident": 6}],
-    ("vmamba-v0", "forward"): [
-        {"lanes": 2, "states": 8, "unroll": 1}, {"lanes": 2, "states": 8, **SMALL, "unroll": 1}, {"unroll": 1},
+    ("mamba-130m", "forward"): [
+        {**EIGHT, "resident": 6}, {**EIGHT, "resident": 5}, {**EIGHT, "resident": 4},
+        {**EIGHT, "resident": 6, "unroll": 3}, {**EIGHT, "resident": 6, "unroll": 1}, {"unroll": 7}, {"unroll": 4},
+        {"unroll": 1}, EIGHT,
     ],
-    ("mamba-long", "forward"): [{"fill": 2}, {"fill": 4}],
+    ("mamba-2.8b", "forward"): [
+        {**EIGHT, "resident": 5}, {**EIGHT, "resident": 6}, {**EIGHT, "resident": 4},
+        {**EIGHT, "resident": 5, "unroll": 1}, EIGHT,
+    ],
+    ("mamba-130m", "backward"): [
+        {**EIGHT, "resident_backward": 4}, {**EIGHT, "resident_backward": 5}, {**EIGHT, "resident_backward": 3},
+        {"warps": 2, "resident_backward": 6},
+    ],
+    ("mamba-2.8b", "backward"): [
+        {**EIGHT, "resident_backward": 5}, {**EIGHT, "resident_backward": 4}, {**EIGHT, "resident_backward": 3},
+    ],
+    ("mamba-long", "forward"): [
+        {**EIGHT, "resident": 6, "fill": 6}, {**EIGHT, "resident": 5, "fill": 5}, {**EIGHT, "resident": 4, "fill": 4},
+        {"fill": 2}, {"fill": 4},
+    ],
+    ("mamba-long", "backward"): [
+        {**EIGHT, "resident_backward": 4, "fill": 4}, {**EIGHT, "resident_backward": 5, "fill": 5},
+    ],
+    ("mamba-130m-fp32", "forward"): [{**EIGHT, "resident": 5}, {**EIGHT, "resident": 6}, {"unroll": 7}],
+    ("mamba-130m-fp32", "backward"): [{**EIGHT, "resident_backward": 4}, {**EIGHT, "resident_backward": 5}],
+    ("vmamba-v0", "forward"): [
+        {**EIGHT, "resident": 5}, {"lanes": 2, "states": 8, "unroll": 1}, {"unroll": 1},
+    ],
+    ("vmamba-v0", "backward"): [{**EIGHT, "resident_backward": 4}, {**EIGHT, "resident_backward": 5}],
+    ("vmamba-t-3", "forward"): [{"rows": 4}, {"rows": 16}, {"resident": 6}],
     ("vmamba-t-1", "forward"): [{"rows": 1}, {"rows": 4}],
     ("vmamba-t-3", "backward"): [{"rows": 4}, {"rows": 8}],
-    ("mamba-long", "backward"): [{"fill": 6}],
-    ("vmamba-v0", "backward"): [{"warps": 2, "resident_backward": 6}, {"tile": 32}],
     ("vmamba-t-1", "backward"): [{"rows": 2}, {"rows": 8}],
-    ("mamba-130m-fp32", "forward"): [{"unroll": 7}, SMALL],
 }  # fmt: skip
 
 
