@@ -1,0 +1,169 @@
+"""The cross selective scan on a CUDA GPU as one kernel: for one state, as VMamba's v1 and v2 models have.
+
+The scan reads the image through the four directions and adds their outputs to one image, both in shared memory: neither
+four sequences nor their outputs are ever made. `fused.cuh` says how. Images that shared memory has no room for, and more
+states, are left to the three steps of `composed`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import math
+from dataclasses import dataclass
+from importlib.resources import files
+
+import torch
+from torch import Tensor
+
+from flopscan.ops.cross_selective_scan.order import DIRECTIONS
+from flopscan.ops.selective_scan import cuda, forms, nvrtc
+from flopscan.ops.selective_scan.cuda import _NAMES, _Grouped, _grouped
+
+_COMMON = ("common.cuh", "lanes.cuh")
+
+
+@dataclass(frozen=True)
+class Walk:
+    """How the kernels are compiled: ``lanes`` of a warp, ``span`` pixels each, are a channel; warps for a direction."""
+
+    lanes: int = 32
+    span: int = 8
+    warps: int = 1
+    resident: int = 6  # blocks that registers must allow on a multiprocessor
+
+    @property
+    def chunk(self) -> int:
+        """Pixels that are worked on at once, and from one kept state to the next."""
+        return self.lanes * self.span
+
+    @property
+    def block(self) -> int:
+        """Channels of a block."""
+        return 32 // self.lanes * self.warps
+
+
+def default_walk(length: int, backward: bool = False) -> Walk:
+    """How an image of so many pixels is walked through unless the caller says otherwise."""
+    lanes = 4 if length <= 256 else 16 if length <= 1024 else 32
+    return Walk(lanes, resident=4 if backward else 6)
+
+
+def saved_shape(b: int, d: int, l: int, n: int) -> tuple[int, ...]:
+    """The shape (b 4 chunks d) of the states before every chunk."""
+    return b, DIRECTIONS, -(-l // default_walk(l).chunk), d
+
+
+def supports(
+    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, delta_bias: Tensor | None
+) -> bool:
+    """Whether there are kernels for such operands, on such a device."""
+    return (
+        x.is_cuda
+        and torch.version.cuda is not None
+        and forms.asked() in (None, "cuda")
+        and all(each.dtype in _NAMES for each in (x, delta, B, C))
+        and not A.is_complex()
+        and A.shape[1] == 1
+        and x.numel() > 0
+        and torch.cuda.get_device_capability(x.device) >= (8, 0)
+        and fits(x, _room(x.device))
+        and nvrtc.available()
+    )
+
+
+def fits(x: Tensor, room: int) -> bool:
+    """Whether blocks of an image have so many bytes of shared memory, in both directions of time."""
+    length = x.shape[2] * x.shape[3]
+    walk = default_walk(length, backward=True)
+    return shared_bytes(walk, length, x.element_size(), 4) <= room
+
+
+@functools.cache
+def _room(device: torch.device) -> int:
+    """The bytes of shared memory that a block can have."""
+    return getattr(torch.cuda.get_device_properties(device), "shared_memory_per_block_optin", 48 * 1024)
+
+
+def shared_bytes(walk: Walk, length: int, *images: int) -> int:
+    """The shared memory of a block that holds images of so many bytes a pixel, the last that of a gradient's output."""
+    padded = -(-length // 8) * 8
+    products = 4 * 2 * DIRECTIONS * walk.block * walk.chunk if len(images) > 1 else 0
+    return 2 * walk.block * padded * (4 + sum(images)) + products
+
+
+class Fused(ctypes.Structure):
+    """The one parameter of the kernels, as `Fused` in fused.cuh."""
+
+    _fields_ = [
+        *((name, _Grouped) for name in ("x", "grad", "delta", "B", "C")),
+        *((name, ctypes.c_void_p) for name in ("A", "D", "bias", "out", "grad_x", "grad_delta", "saved")),
+        *((name, ctypes.c_void_p) for name in ("grad_B", "grad_C", "grad_channel")),
+        ("part", ctypes.c_longlong),
+        *((name, ctypes.c_int) for name in ("batch", "channels", "height", "width", "out_align")),
+    ]
+
+
+def forward(
+    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, delta_bias: Tensor | None, *,
+    delta_softplus: bool, keep: bool, out_dtype: torch.dtype, walk: Walk | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The image (b d h w) and, where asked to ``keep``, states for the gradient."""
+    b, d, h, w = x.shape
+    walk = walk or default_walk(h * w)
+    out = torch.empty(x.shape, dtype=out_dtype if out_dtype in _NAMES else torch.float32, device=x.device)
+    saved = A.new_empty((b, DIRECTIONS, -(-h * w // walk.chunk), d) if keep else 0)
+    scan = _operands(x, delta, A, B, C, D, delta_bias)
+    scan.out, scan.saved = out.data_ptr(), saved.data_ptr() if keep else None
+    macros = _macros(walk, delta_softplus, x, delta, B, C, out)
+    _launch("fused_forward", scan, walk, macros, shared_bytes(walk, h * w, x.element_size()), x.device)
+    return out.to(out_dtype), saved
+
+
+def _operands(
+    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, delta_bias: Tensor | None
+) -> Fused:
+    """The parameter with its operands; A, D and delta_bias are float32 and in one piece."""
+    scan = Fused(x=_grouped(x), delta=_runs(delta), B=_runs(B), C=_runs(C), A=A.data_ptr())
+    scan.D, scan.bias = (None if each is None else each.data_ptr() for each in (D, delta_bias))
+    scan.batch, scan.channels, scan.height, scan.width = x.shape
+    return scan
+
+
+def _runs(x: Tensor) -> _Grouped:
+    """An operand whose rows are as aligned at their ends as at their beginnings, since half of them are read back."""
+    found = _grouped(x)
+    if found.align:
+        found.align = math.gcd(found.align, x.shape[-1] * x.element_size())
+    return found
+
+
+def _macros(walk: Walk, softplus: bool, x: Tensor, delta: Tensor, B: Tensor, C: Tensor, out: Tensor) -> tuple[str, ...]:
+    """The macros that a kernel is compiled with."""
+    named = {"TU": x, "TD": delta, "TB": B, "TC": C, "TO": out}
+    chosen = {
+        "LANES": walk.lanes, "SPAN": walk.span, "WARPS": walk.warps, "RESIDENT": walk.resident,
+        "SOFTPLUS": int(softplus),
+    }  # fmt: skip
+    return (
+        *(f"-D{name}={_NAMES[each.dtype]}" for name, each in named.items()),
+        *(f"-D{name}={value}" for name, value in chosen.items()),
+    )
+
+
+def _launch(kernel: str, scan: Fused, walk: Walk, macros: tuple[str, ...], shared: int, device: torch.device) -> None:
+    """Run a kernel over all blocks."""
+    grid = scan.batch * -(-scan.channels // walk.block), 1
+    nvrtc.launch(source(kernel), macros, kernel, grid, 32 * DIRECTIONS * walk.warps, shared, scan, device)
+
+
+@functools.cache
+def source(kernel: str) -> str:
+    """The text of a kernel, with what it includes."""
+    ours = files("flopscan.ops.cross_selective_scan")
+    return "\n".join(
+        [
+            *((cuda.FOLDER / name).read_text(encoding="utf-8") for name in _COMMON),
+            *((ours / name).read_text(encoding="utf-8") for name in ("fused.cuh", f"{kernel}.cu")),
+        ]
+    )
