@@ -10,15 +10,15 @@
 // that comes to a pixel writes it and the other adds, and they wait for each other once, in the middle. The two sums are
 // added when all is done: (row onward + row back) + (column onward + column back).
 //
-// Needs: SPAN, LANES, WARPS, SOFTPLUS.
+// Needs: SPAN, LANES, WARPS, SOFTPLUS; of delta, B and C ALIGN, the bytes that rows start and end at multiples of, 0 if
+// they are scattered; WHOLE, whether l is a multiple of SPAN and of 8; IMAGE, the bytes of an image that can be loaded at
+// once, 0 if pixels are scattered; SIDE, 4, 2 or 1, of which the width is a multiple; OUT_ALIGN, as ALIGN of the output.
 
 #define CHUNK (LANES * SPAN)
 #define GROUPS (32 / LANES)
 #define CHANNELS (GROUPS * WARPS)
 #define DIRECTION_THREADS (32 * WARPS)
 #define THREADS (4 * DIRECTION_THREADS)
-#define DOWN 4   // rows and columns of the pixels that a warp has at once where it copies by row and by column:
-#define ACROSS 8 // neighbours of either kind fall on different banks
 
 // Mirrored in fused.py. The images x and grad are b d h w, delta is b k d l, B and C are b k n l: Grouped, in this order.
 struct Fused {
@@ -30,7 +30,6 @@ struct Fused {
   float *grad_channel;                                             // b 4d 3: what is added to A, D and bias
   i64 part;                                                        // between the parts of grad_B and of grad_C; 0: add to one
   int batch, channels, height, width;
-  int out_align;                                                   // of grad_delta
 };
 
 struct Spot {
@@ -57,9 +56,6 @@ DEVICE Spot spot_of(const Fused& s) {
 DEVICE i64 channel_of(const Fused& s, const Spot& p) { return (i64)(p.batch * 4 + p.direction) * s.channels + p.channel; }
 DEVICE bool by_column(const Spot& p) { return p.direction & 1; }
 DEVICE bool onward(const Spot& p) { return p.direction < 2; }
-// The chunk of the next turn, and the first pixel of a lane there, counted by row or by column.
-DEVICE int first_of(const Spot& p, int chunk) { return chunk * CHUNK + p.lane % LANES * SPAN; }
-
 // Lanes 8 words apart would share their banks, four by four: half of them swap their halves.
 DEVICE int swizzled(int t) { return t ^ (t >> 3 & 4); }
 
@@ -70,18 +66,35 @@ DEVICE void meet_same(const Spot& p) {
   else sync_some(3 + p.direction, DIRECTION_THREADS);
 }
 
-// The run [t, t + SPAN) of pixels as a direction has it in its order, and zero where there are none; in that order.
-template <bool UP, class T> DEVICE void load_run(Pack<T, SPAN>& p, const T* row, i64 step, int t, int length, int align) {
-  if (UP) { load(p, row, step, t, length, align); return; }
-  t = length - SPAN - t;
-  if (t >= 0) { load(p, row, step, t, length, align); return; }
+// Positions [t, t + SPAN) of 16 bits that begin in the middle of a word: the words that they lie in, moved.
+template <class T> DEVICE void load_halves(Pack<T, SPAN>& p, const T* at, int t, int length) {
+  const int odd = (int)((i64)at >> 1) & 1;
+  const u32* from = (const u32*)((i64)at - 2 * odd);
+  u32 words[SPAN / 2 + 1];
+#pragma unroll
+  for (int i = 0; i <= SPAN / 2; i++) {
+    const int first = t + 2 * i - odd;
+    words[i] = first + 1 >= 0 && first < length && (odd || i < SPAN / 2) ? load_once(from + i) : 0;
+  }
+#pragma unroll
+  for (int i = 0; i < SPAN / 2; i++) {
+    const u32 word = odd ? words[i] >> 16 | words[i + 1] << 16 : words[i];
+    const bool low = (u32)(t + 2 * i) < (u32)length, high = (u32)(t + 2 * i + 1) < (u32)length;
+    p.words[i] = word & ((low ? 0xffffu : 0) | (high ? 0xffff0000u : 0));
+  }
+}
+// The positions [t, t + SPAN) of a row of `length`, zero where there are none; `at` is where the first would be.
+template <class T> DEVICE void load_run(Pack<T, SPAN>& p, const T* at, i64 step, int t, int length) {
   const int BYTES = SPAN * sizeof(T), HALF = 8 / sizeof(T);
+  if (ALIGN == 2 && sizeof(T) == 2) { load_halves(p, at, t, length); return; }
   clear(p);
-  if (BYTES % 8 == 0 && align >= 8) {   // then the end is a whole number of these
+  if (WHOLE ? (u32)t < (u32)length : t >= 0 && t + SPAN <= length) { load(p, at, step, 0, SPAN, ALIGN); return; }
+  if (WHOLE) return;
+  if (BYTES % 8 == 0 && ALIGN >= 8) {   // then rows are a whole number of these
 #pragma unroll
     for (int i = 0; i < Pack<T, SPAN>::WORDS / 2; i++)
-      if (t + i * HALF >= 0) {
-        words2 v = load_once((const words2*)(row + t) + i);
+      if ((u32)(t + i * HALF) < (u32)length) {
+        words2 v = load_once((const words2*)at + i);
         p.words[2 * i] = v.x; p.words[2 * i + 1] = v.y;
       }
     return;
@@ -89,8 +102,10 @@ template <bool UP, class T> DEVICE void load_run(Pack<T, SPAN>& p, const T* row,
   typedef typename Bits<sizeof(T)>::type word;
 #pragma unroll
   for (int i = 0; i < SPAN; i++)
-    if (t + i >= 0) p.words[i * (int)sizeof(T) / 4] |= (u32)load_once((const word*)(row + (t + i) * step)) << (i * 8 * (int)sizeof(T) & 31);
+    if ((u32)(t + i) < (u32)length)
+      p.words[i * (int)sizeof(T) / 4] |= (u32)load_once((const word*)(at + i * step)) << (i * 8 * (int)sizeof(T) & 31);
 }
+// What a direction loaded of the pixel i of a run.
 template <bool UP, class T> DEVICE float get_run(const Pack<T, SPAN>& p, int i) { return get(p, UP ? i : SPAN - 1 - i); }
 
 // A run of an image in shared memory, and of a sum.
@@ -114,67 +129,120 @@ template <class T> DEVICE void read_run(Pack<T, SPAN>& p, const T* image, int t,
     p.words[0] = *(const u32*)(image + t);
   }
 }
+// Write, or add to, a run of a sum.
 DEVICE void put_run(float* sum, int t, const float (&values)[SPAN], bool first) {
+  const int at = swizzled(t);
   if (SPAN % 4 == 0) {
+    words4* to[2] = {(words4*)(sum + at), (words4*)(sum + (at ^ 4))};
+    words4 v[2];
+    if (first) {
 #pragma unroll
-    for (int i = 0; i < SPAN; i += 4) {
-      words4* at = (words4*)(sum + swizzled(t + i));
-      words4 v = words4{0, 0, 0, 0};
-      if (!first) v = *at;
-      *at = words4{as_bits(as_float(v.x) + values[i]), as_bits(as_float(v.y) + values[i + 1]),
-                   as_bits(as_float(v.z) + values[i + 2]), as_bits(as_float(v.w) + values[i + 3])};
+      for (int i = 0; i < SPAN / 4; i++)
+        *to[i] = words4{as_bits(values[4 * i]), as_bits(values[4 * i + 1]), as_bits(values[4 * i + 2]), as_bits(values[4 * i + 3])};
+    } else {
+#pragma unroll
+      for (int i = 0; i < SPAN / 4; i++) v[i] = *to[i];
+#pragma unroll
+      for (int i = 0; i < SPAN / 4; i++)
+        *to[i] = words4{as_bits(as_float(v[i].x) + values[4 * i]), as_bits(as_float(v[i].y) + values[4 * i + 1]),
+                        as_bits(as_float(v[i].z) + values[4 * i + 2]), as_bits(as_float(v[i].w) + values[4 * i + 3])};
     }
   } else {
-    words2* at = (words2*)(sum + swizzled(t));
+    words2* to = (words2*)(sum + at);
     words2 v = words2{0, 0};
-    if (!first) v = *at;
-    *at = words2{as_bits(as_float(v.x) + values[0]), as_bits(as_float(v.y) + values[1])};
+    if (!first) v = *to;
+    *to = words2{as_bits(as_float(v.x) + values[0]), as_bits(as_float(v.y) + values[1])};
   }
 }
 
-// The pixels of a channel that a warp has at once, row by row of them, for `pixel` as each lane has its own.
-template <class F> DEVICE void each_pixel(const Fused& s, const Spot& p, F pixel) {
-  const int bands = (s.height + DOWN - 1) / DOWN;
-  const int here = s.channels - p.first < CHANNELS ? s.channels - p.first : CHANNELS;
+template <int BYTES> struct Unit;
+template <> struct Unit<2> { typedef u16 type; };
+template <> struct Unit<4> { typedef u32 type; };
+template <> struct Unit<8> { typedef words2 type; };
+template <> struct Unit<16> { typedef words4 type; };
+
+DEVICE int channels_here(const Fused& s, const Spot& p) { return s.channels - p.first < CHANNELS ? s.channels - p.first : CHANNELS; }
+// The runs of N pixels of all channels of this block, row by row: `run` has the channel and the first pixel.
+template <int N, class F> DEVICE void each_run(const Fused& s, const Spot& p, F run) {
+  const u32 runs = (p.length + N - 1) / N, here = channels_here(s, p), down = THREADS / runs, rest = THREADS % runs;
+  u32 c = threadIdx.x / runs, r = threadIdx.x % runs;
 #pragma unroll 1
-  for (int job = p.warp; job < here * bands; job += THREADS / 32) {
-    const int c = job / bands, i = job % bands * DOWN + p.lane / ACROSS;
-    if (i < s.height) pixel(c, i, p.lane % ACROSS);
+  while (c < here) {
+    run((int)c, (int)r * N);
+    c += down; r += rest;
+    if (r >= runs) { r -= runs; c++; }
+  }
+}
+// The runs of SIDE pixels of all rows of all channels of this block, each with its channel, row and first column. Lanes
+// have neighbouring rows, which are neighbours in the order of columns.
+template <class F> DEVICE void each_side(const Fused& s, const Spot& p, F run) {
+  const u32 height = s.height, across = s.width / SIDE, here = channels_here(s, p), down = THREADS / height, rest = THREADS % height;
+  u32 i = threadIdx.x % height, j = threadIdx.x / height, c = j / across;
+  j %= across;
+#pragma unroll 1
+  while (c < here) {
+    run((int)c, (int)i, (int)j * SIDE);
+    i += rest; j += down;
+    if (i >= height) { i -= height; j++; }
+    while (j >= across) { j -= across; c++; }
   }
 }
 
 // Bring an image of this block into `images`: CHANNELS of them, by row and by column, with zeros to a whole run of 8.
-template <class T> DEVICE void bring(const Fused& s, const Spot& p, const Grouped& image, T* images) {
+// BYTES: of what is loaded at once, 0 where pixels are scattered.
+template <int BYTES, class T> DEVICE void bring(const Fused& s, const Spot& p, const Grouped& image, T* images) {
   typedef typename Bits<sizeof(T)>::type word;
+  typedef typename Unit<SIDE * sizeof(T)>::type side;
   const word* from = (const word*)image.at + p.batch * image.b + p.first * image.g;
-  each_pixel(s, p, [&](int c, int i, int j) {
-    const word* at = from + c * image.g + i * image.n + j * image.l;
-    word* row = (word*)images + 2 * c * p.padded + i * s.width;
-    word* column = (word*)images + (2 * c + 1) * p.padded + i;
-#pragma unroll 4
-    for (; j < s.width; j += ACROSS) {
-      word v = load_once(at);
-      row[j] = v;
-      column[j * s.height] = v;
-      at += ACROSS * image.l;
-    }
-  });
+  if (BYTES) {
+    typedef typename Unit<BYTES ? BYTES : 16>::type unit;
+    each_run<BYTES ? BYTES / (int)sizeof(T) : 1>(s, p, [&](int c, int t) {
+      *(unit*)(images + 2 * c * p.padded + t) = load_once((const unit*)(from + c * image.g + t));
+    });
+  } else {
+    each_side(s, p, [&](int c, int i, int j) {
+#pragma unroll
+      for (int n = 0; n < SIDE; n++)
+        ((word*)images)[2 * c * p.padded + i * s.width + j + n] = load_once(from + c * image.g + i * image.n + (j + n) * image.l);
+    });
+  }
   const int rest = p.padded - p.length;
-  for (int e = (int)threadIdx.x; e < 2 * CHANNELS * rest; e += THREADS)
-    ((word*)images)[e / rest * p.padded + p.length + e % rest] = 0;
+  if (!WHOLE)
+    for (int e = (int)threadIdx.x; e < 2 * CHANNELS * rest; e += THREADS)
+      ((word*)images)[e / rest * p.padded + p.length + e % rest] = 0;
+}
+template <class T> DEVICE void turn_over(const Fused& s, const Spot& p, T* images) {
+  typedef typename Bits<sizeof(T)>::type word;
+  typedef typename Unit<SIDE * sizeof(T)>::type side;
+  each_side(s, p, [&](int c, int i, int j) {
+    const word* row = (const word*)images + 2 * c * p.padded + i * s.width + j;
+    word* column = (word*)images + (2 * c + 1) * p.padded + j * s.height + i;
+    __align__(16) word v[SIDE];
+    *(side*)v = *(const side*)row;
+#pragma unroll
+    for (int n = 0; n < SIDE; n++) column[n * s.height] = v[n];
+  });
 }
 
-DEVICE void put(float* at, float x) { *at = x; }
-DEVICE void put(half_t* at, float x) { at->bits = (u16)pack_half(x, 0.f); }
-DEVICE void put(bfloat_t* at, float x) { at->bits = (u16)pack_bfloat(x, 0.f); }
-
 // Add the two sums of every channel of this block, and write them as an image b d l.
-template <class T> DEVICE void give(const Fused& s, const Spot& p, const float* sums, T* out) {
+template <class T> DEVICE void give(const Fused& s, const Spot& p, float* sums, T* out) {
+  each_side(s, p, [&](int c, int i, int j) {
+    float* rows = sums + 2 * c * p.padded + swizzled(i * s.width + j);
+    const float* columns = sums + (2 * c + 1) * p.padded;
+    typedef typename Unit<SIDE * 4>::type side;
+    __align__(16) float v[SIDE];
+    *(side*)v = *(const side*)rows;
+#pragma unroll
+    for (int n = 0; n < SIDE; n++) v[n] += columns[swizzled((j + n) * s.height + i)];
+    *(side*)rows = *(const side*)v;
+  });
+  sync_block();
   out += ((i64)p.batch * s.channels + p.first) * p.length;
-  each_pixel(s, p, [&](int c, int i, int j) {
-    const float *rows = sums + 2 * c * p.padded, *columns = rows + p.padded;
-    T* to = out + (i64)c * p.length + i * s.width;
-#pragma unroll 4
-    for (; j < s.width; j += ACROSS) put(to + j, rows[swizzled(i * s.width + j)] + columns[swizzled(j * s.height + i)]);
+  each_run<8>(s, p, [&](int c, int t) {
+    const float* rows = sums + 2 * c * p.padded;
+    const words4 low = *(const words4*)(rows + swizzled(t)), high = *(const words4*)(rows + (swizzled(t) ^ 4));
+    const float v[8] = {as_float(low.x), as_float(low.y), as_float(low.z), as_float(low.w),
+                        as_float(high.x), as_float(high.y), as_float(high.z), as_float(high.w)};
+    store(out + (i64)c * p.length, t, p.length, OUT_ALIGN, v);
   });
 }

@@ -100,7 +100,7 @@ class Fused(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("A", "D", "bias", "out", "grad_x", "grad_delta", "saved")),
         *((name, ctypes.c_void_p) for name in ("grad_B", "grad_C", "grad_channel")),
         ("part", ctypes.c_longlong),
-        *((name, ctypes.c_int) for name in ("batch", "channels", "height", "width", "out_align")),
+        *((name, ctypes.c_int) for name in ("batch", "channels", "height", "width")),
     ]
 
 
@@ -115,7 +115,7 @@ def forward(
     saved = A.new_empty((b, DIRECTIONS, -(-h * w // walk.chunk), d) if keep else 0)
     scan = _operands(x, delta, A, B, C, D, delta_bias)
     scan.out, scan.saved = out.data_ptr(), saved.data_ptr() if keep else None
-    macros = _macros(walk, delta_softplus, x, delta, B, C, out)
+    macros = (*_dtypes(x, delta, B, C, out), *_choices(walk, scan, delta_softplus, _at_once(x), out.element_size()))
     _launch("fused_forward", scan, walk, macros, shared_bytes(walk, h * w, x.element_size()), x.device)
     return out.to(out_dtype), saved
 
@@ -138,17 +138,36 @@ def _runs(x: Tensor) -> _Grouped:
     return found
 
 
-def _macros(walk: Walk, softplus: bool, x: Tensor, delta: Tensor, B: Tensor, C: Tensor, out: Tensor) -> tuple[str, ...]:
-    """The macros that a kernel is compiled with."""
+def _dtypes(x: Tensor, delta: Tensor, B: Tensor, C: Tensor, out: Tensor) -> tuple[str, ...]:
+    """The macros that name the operands' dtypes."""
     named = {"TU": x, "TD": delta, "TB": B, "TC": C, "TO": out}
+    return tuple(f"-D{name}={_NAMES[each.dtype]}" for name, each in named.items())
+
+
+def _choices(walk: Walk, scan: Fused, softplus: bool, image: int, size: int) -> tuple[str, ...]:
+    """The macros that say how a kernel works and what it need not ask; ``size``: the bytes of a pixel of the output."""
+    length = scan.height * scan.width
     chosen = {
         "LANES": walk.lanes, "SPAN": walk.span, "WARPS": walk.warps, "RESIDENT": walk.resident,
-        "SOFTPLUS": int(softplus),
+        "SOFTPLUS": int(softplus), "ALIGN": min(each.align for each in (scan.delta, scan.B, scan.C)),
+        "WHOLE": int(length % 8 == 0), "IMAGE": image, "SIDE": math.gcd(scan.width, 4),
+        "OUT_ALIGN": math.gcd(16, length * size),
     }  # fmt: skip
-    return (
-        *(f"-D{name}={_NAMES[each.dtype]}" for name, each in named.items()),
-        *(f"-D{name}={value}" for name, value in chosen.items()),
-    )
+    return tuple(f"-D{name}={value}" for name, value in chosen.items())
+
+
+def _at_once(*images: Tensor) -> int:
+    """The bytes of each image that can be loaded at once, 16 at most; 0 where pixels are not one after the other."""
+    found = 16
+    for x in images:
+        b, d, h, w = x.shape
+        one = x.stride(3) == 1 or w == 1
+        if not (one and (h == 1 or x.stride(2) == w)):
+            return 0
+        places = (stride for stride, size in zip(x.stride()[:2], (b, d), strict=True) if size > 1)
+        sizes = (each * x.element_size() for each in (*places, h * w))
+        found = math.gcd(found, x.data_ptr(), *sizes)
+    return found
 
 
 def _launch(kernel: str, scan: Fused, walk: Walk, macros: tuple[str, ...], shared: int, device: torch.device) -> None:
