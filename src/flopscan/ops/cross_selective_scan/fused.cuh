@@ -1,14 +1,15 @@
-// What both directions of time of the fused cross scan share: who works on what, the image in shared memory, loads.
+// What the forward and the backward of the fused cross scan share: who works on what, the image in shared memory, loads.
 //
 // A block has CHANNELS channels of one batch element, whole. A warp walks in one of the four directions, and LANES of its
 // lanes, SPAN positions each, are one channel: a chunk. WARPS warps go in the same direction. Whether a direction goes
 // onward or back, a chunk is the same pixels, and lanes hold them in the order of the image: one that goes back scans from
 // the last lane to the first, and reverses what it loads.
 //
-// In shared memory the image lies twice, by row and by column, so that what a lane has is 16 bytes in either; so does the
-// sum of the outputs, in float32. Two directions add to each of the two sums: as they come from its two ends, the first
-// that comes to a pixel writes it and the other adds, and they wait for each other once, in the middle. The two sums are
-// added when all is done: (row onward + row back) + (column onward + column back).
+// Directions by row read the image as it lies. Those by column have it in shared memory, column by column, so that what a
+// lane has is 16 bytes in either. The outputs are added up in shared memory in float32, those by row and those by column
+// apart. Two directions add to each sum: as they come from its two ends, the first that comes to a pixel writes it and the
+// other adds, and they wait for each other once, in the middle. The two sums are added when all is done:
+// (row onward + row back) + (column onward + column back).
 //
 // Needs: SPAN, LANES, WARPS, SOFTPLUS; of delta, B and C ALIGN, the bytes that rows start and end at multiples of, 0 if
 // they are scattered; WHOLE, whether l is a multiple of SPAN and of 8; IMAGE, the bytes of an image that can be loaded at
@@ -20,9 +21,10 @@
 #define DIRECTION_THREADS (32 * WARPS)
 #define THREADS (4 * DIRECTION_THREADS)
 
-// Mirrored in fused.py. The images x and grad are b d h w, delta is b k d l, B and C are b k n l: Grouped, in this order.
+// Mirrored in fused.py. The images are b d l, delta is b k d l, B and C are b k n l.
 struct Fused {
-  Grouped x, grad, delta, B, C;
+  Matrix x, grad;
+  Grouped delta, B, C;
   const float *A, *D, *bias;                                       // 4 d, contiguous
   void *out, *grad_x, *grad_delta;                                 // b d l | b d l | b 4 d l, contiguous
   float *saved;                                                    // b 4 chunks d
@@ -84,13 +86,13 @@ template <class T> DEVICE void load_halves(Pack<T, SPAN>& p, const T* at, int t,
   }
 }
 // The positions [t, t + SPAN) of a row of `length`, zero where there are none; `at` is where the first would be.
-template <class T> DEVICE void load_run(Pack<T, SPAN>& p, const T* at, i64 step, int t, int length) {
+template <int ALIGNED, class T> DEVICE void load_run(Pack<T, SPAN>& p, const T* at, i64 step, int t, int length) {
   const int BYTES = SPAN * sizeof(T), HALF = 8 / sizeof(T);
-  if (ALIGN == 2 && sizeof(T) == 2) { load_halves(p, at, t, length); return; }
+  if (ALIGNED == 2 && sizeof(T) == 2) { load_halves(p, at, t, length); return; }
   clear(p);
-  if (WHOLE ? (u32)t < (u32)length : t >= 0 && t + SPAN <= length) { load(p, at, step, 0, SPAN, ALIGN); return; }
+  if (WHOLE ? (u32)t < (u32)length : t >= 0 && t + SPAN <= length) { load(p, at, step, 0, SPAN, ALIGNED); return; }
   if (WHOLE) return;
-  if (BYTES % 8 == 0 && ALIGN >= 8) {   // then rows are a whole number of these
+  if (BYTES % 8 == 0 && ALIGNED >= 8) {   // then rows are a whole number of these
 #pragma unroll
     for (int i = 0; i < Pack<T, SPAN>::WORDS / 2; i++)
       if ((u32)(t + i * HALF) < (u32)length) {
@@ -112,7 +114,7 @@ template <bool UP, class T> DEVICE float get_run(const Pack<T, SPAN>& p, int i) 
 template <class T> DEVICE void read_run(Pack<T, SPAN>& p, const T* image, int t, int length) {
   const int WORDS = Pack<T, SPAN>::WORDS;
   clear(p);
-  if (t >= length) return;
+  if ((u32)t >= (u32)length) return;
   if (WORDS % 4 == 0) {
 #pragma unroll
     for (int i = 0; i < WORDS / 4; i++) {
@@ -188,40 +190,36 @@ template <class F> DEVICE void each_side(const Fused& s, const Spot& p, F run) {
   }
 }
 
-// Bring an image of this block into `images`: CHANNELS of them, by row and by column, with zeros to a whole run of 8.
-// BYTES: of what is loaded at once, 0 where pixels are scattered.
-template <int BYTES, class T> DEVICE void bring(const Fused& s, const Spot& p, const Grouped& image, T* images) {
+// An image of this block by column, CHANNELS of them, with zeros to a whole run of 8: first `bring` it as it lies to where
+// the sums will be, then `turn` it.
+template <class T> DEVICE T* staged(const Spot& p, float* sums, int which, int c) { return (T*)(sums + (2 * c + which) * p.padded); }
+template <class T> DEVICE void bring(const Fused& s, const Spot& p, const Matrix& image, float* sums, int which) {
   typedef typename Bits<sizeof(T)>::type word;
-  typedef typename Unit<SIDE * sizeof(T)>::type side;
-  const word* from = (const word*)image.at + p.batch * image.b + p.first * image.g;
-  if (BYTES) {
-    typedef typename Unit<BYTES ? BYTES : 16>::type unit;
-    each_run<BYTES ? BYTES / (int)sizeof(T) : 1>(s, p, [&](int c, int t) {
-      *(unit*)(images + 2 * c * p.padded + t) = load_once((const unit*)(from + c * image.g + t));
+  const word* from = (const word*)image.at + p.batch * image.b + p.first * image.d;
+  if (IMAGE >= (int)sizeof(T)) {
+    const int BYTES = IMAGE >= (int)sizeof(T) ? IMAGE : sizeof(T);
+    typedef typename Unit<BYTES>::type unit;
+    each_run<BYTES / (int)sizeof(T)>(s, p, [&](int c, int t) {
+      *(unit*)(staged<word>(p, sums, which, c) + t) = load_once((const unit*)(from + c * image.d + t));
     });
   } else {
-    each_side(s, p, [&](int c, int i, int j) {
-#pragma unroll
-      for (int n = 0; n < SIDE; n++)
-        ((word*)images)[2 * c * p.padded + i * s.width + j + n] = load_once(from + c * image.g + i * image.n + (j + n) * image.l);
-    });
+    each_run<1>(s, p, [&](int c, int t) { staged<word>(p, sums, which, c)[t] = load_once(from + c * image.d + t * image.l); });
   }
-  const int rest = p.padded - p.length;
-  if (!WHOLE)
-    for (int e = (int)threadIdx.x; e < 2 * CHANNELS * rest; e += THREADS)
-      ((word*)images)[e / rest * p.padded + p.length + e % rest] = 0;
 }
-template <class T> DEVICE void turn_over(const Fused& s, const Spot& p, T* images) {
+template <class T> DEVICE void turn(const Fused& s, const Spot& p, float* sums, int which, T* columns) {
   typedef typename Bits<sizeof(T)>::type word;
   typedef typename Unit<SIDE * sizeof(T)>::type side;
   each_side(s, p, [&](int c, int i, int j) {
-    const word* row = (const word*)images + 2 * c * p.padded + i * s.width + j;
-    word* column = (word*)images + (2 * c + 1) * p.padded + j * s.height + i;
+    word* to = (word*)columns + c * p.padded + j * s.height + i;
     __align__(16) word v[SIDE];
-    *(side*)v = *(const side*)row;
+    *(side*)v = *(const side*)(staged<word>(p, sums, which, c) + i * s.width + j);
 #pragma unroll
-    for (int n = 0; n < SIDE; n++) column[n * s.height] = v[n];
+    for (int n = 0; n < SIDE; n++) to[n * s.height] = v[n];
   });
+  const int rest = p.padded - p.length;
+  if (!WHOLE)
+    for (int e = (int)threadIdx.x; e < CHANNELS * rest; e += THREADS)
+      ((word*)columns)[e / rest * p.padded + p.length + e % rest] = 0;
 }
 
 // Add the two sums of every channel of this block, and write them as an image b d l.
@@ -245,4 +243,47 @@ template <class T> DEVICE void give(const Fused& s, const Spot& p, float* sums, 
                         as_float(high.x), as_float(high.y), as_float(high.z), as_float(high.w)};
     store(out + (i64)c * p.length, t, p.length, OUT_ALIGN, v);
   });
+}
+
+// What a lane loads of its run ahead of its use: the three operands that differ by direction, in the order of the
+// direction, and an image or two in their own order.
+struct Ahead {
+  const TD* delta_at;
+  const TB* B_at;
+  const TC* C_at;
+  const TU* u_at;
+  Pack<TD, SPAN> delta;
+  Pack<TB, SPAN> B;
+  Pack<TC, SPAN> C;
+  Pack<TU, SPAN> u;
+  int t;   // the first position of the run in the order of the direction
+};
+DEVICE int pixel_of(const Spot& p, int t) { return onward(p) ? t : p.length - SPAN - t; }
+template <class T> DEVICE const T* pixels(const Spot& p, const Matrix& image, int t) {
+  return (const T*)image.at + p.batch * image.b + p.channel * image.d + pixel_of(p, t) * image.l;
+}
+// Load the first run of a walk that begins with chunk `turn` of the direction.
+DEVICE void begin(Ahead& in, const Fused& s, const Spot& p, int turn) {
+  const int chunk = onward(p) ? turn : p.chunks - 1 - turn;
+  in.t = pixel_of(p, chunk * CHUNK + p.lane % LANES * SPAN);
+  in.delta_at = (const TD*)s.delta.at + p.batch * s.delta.b + p.direction * s.delta.g + p.channel * s.delta.n + in.t * s.delta.l;
+  in.B_at = (const TB*)s.B.at + p.batch * s.B.b + p.direction * s.B.g + in.t * s.B.l;
+  in.C_at = (const TC*)s.C.at + p.batch * s.C.b + p.direction * s.C.g + in.t * s.C.l;
+  in.u_at = pixels<TU>(p, s.x, in.t);
+  load_run<ALIGN>(in.delta, in.delta_at, s.delta.l, in.t, p.own);
+  load_run<ALIGN>(in.B, in.B_at, s.B.l, in.t, p.own);
+  load_run<ALIGN>(in.C, in.C_at, s.C.l, in.t, p.own);
+  if (!by_column(p)) load_run<IMAGE>(in.u, in.u_at, s.x.l, pixel_of(p, in.t), p.own);
+}
+// The run that is BY positions on.
+template <int BY, class T> DEVICE void load_next(Pack<T, SPAN>& p, const T*& at, i64 step, int t, int length) {
+  at = opaque(at + BY * step);
+  load_run<ALIGN>(p, at, step, t, length);
+}
+// The run of an image that is BY pixels on: from memory, or from its columns.
+template <int BY, class T>
+DEVICE void image_next(Pack<T, SPAN>& v, const Spot& p, const T*& at, i64 step, const T* columns, int pixel) {
+  if (by_column(p)) { read_run(v, columns, pixel, p.own); return; }
+  at = opaque(at + BY * step);
+  load_run<IMAGE>(v, at, step, pixel, p.own);
 }

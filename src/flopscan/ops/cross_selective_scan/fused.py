@@ -12,13 +12,14 @@ import functools
 import math
 from dataclasses import dataclass
 from importlib.resources import files
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from flopscan.ops.cross_selective_scan.order import DIRECTIONS
 from flopscan.ops.selective_scan import cuda, forms, nvrtc
-from flopscan.ops.selective_scan.cuda import _NAMES, _Grouped, _grouped
+from flopscan.ops.selective_scan.cuda import _NAMES, _Grouped, _grouped, _Matrix, _matrix
 
 _COMMON = ("common.cuh", "lanes.cuh")
 
@@ -89,14 +90,15 @@ def shared_bytes(walk: Walk, length: int, *images: int) -> int:
     """The shared memory of a block that holds images of so many bytes a pixel, the last that of a gradient's output."""
     padded = -(-length // 8) * 8
     products = 4 * 2 * DIRECTIONS * walk.block * walk.chunk if len(images) > 1 else 0
-    return 2 * walk.block * padded * (4 + sum(images)) + products
+    return walk.block * padded * (2 * 4 + sum(images)) + products
 
 
 class Fused(ctypes.Structure):
     """The one parameter of the kernels, as `Fused` in fused.cuh."""
 
     _fields_ = [
-        *((name, _Grouped) for name in ("x", "grad", "delta", "B", "C")),
+        *((name, _Matrix) for name in ("x", "grad")),
+        *((name, _Grouped) for name in ("delta", "B", "C")),
         *((name, ctypes.c_void_p) for name in ("A", "D", "bias", "out", "grad_x", "grad_delta", "saved")),
         *((name, ctypes.c_void_p) for name in ("grad_B", "grad_C", "grad_channel")),
         ("part", ctypes.c_longlong),
@@ -113,9 +115,11 @@ def forward(
     walk = walk or default_walk(h * w)
     out = torch.empty(x.shape, dtype=out_dtype if out_dtype in _NAMES else torch.float32, device=x.device)
     saved = A.new_empty((b, DIRECTIONS, -(-h * w // walk.chunk), d) if keep else 0)
-    scan = _operands(x, delta, A, B, C, D, delta_bias)
+    flat = x.flatten(2)  # a view, unless rows are apart from each other
+    scan = _operands(flat, delta, A, B, C, D, delta_bias)
+    scan.height, scan.width = h, w
     scan.out, scan.saved = out.data_ptr(), saved.data_ptr() if keep else None
-    macros = (*_dtypes(x, delta, B, C, out), *_choices(walk, scan, delta_softplus, _at_once(x), out.element_size()))
+    macros = (*_dtypes(x, delta, B, C, out), *_choices(walk, scan, delta_softplus, out.element_size()))
     _launch("fused_forward", scan, walk, macros, shared_bytes(walk, h * w, x.element_size()), x.device)
     return out.to(out_dtype), saved
 
@@ -123,19 +127,19 @@ def forward(
 def _operands(
     x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, delta_bias: Tensor | None
 ) -> Fused:
-    """The parameter with its operands; A, D and delta_bias are float32 and in one piece."""
-    scan = Fused(x=_grouped(x), delta=_runs(delta), B=_runs(B), C=_runs(C), A=A.data_ptr())
+    """The parameter with its operands; x is b d l; A, D and delta_bias are float32 and in one piece."""
+    scan = Fused(x=_whole(_matrix(x), x), A=A.data_ptr())
+    scan.delta, scan.B, scan.C = (_whole(_grouped(each), each) for each in (delta, B, C))
     scan.D, scan.bias = (None if each is None else each.data_ptr() for each in (D, delta_bias))
-    scan.batch, scan.channels, scan.height, scan.width = x.shape
+    scan.batch, scan.channels, _ = x.shape
     return scan
 
 
-def _runs(x: Tensor) -> _Grouped:
-    """An operand whose rows are as aligned at their ends as at their beginnings, since half of them are read back."""
-    found = _grouped(x)
-    if found.align:
-        found.align = math.gcd(found.align, x.shape[-1] * x.element_size())
-    return found
+def _whole(described: Any, x: Tensor) -> Any:
+    """An operand whose rows are as aligned at their ends as at their beginnings: half of them are read from the end."""
+    if described.align:
+        described.align = math.gcd(described.align, x.shape[-1] * x.element_size())
+    return described
 
 
 def _dtypes(x: Tensor, delta: Tensor, B: Tensor, C: Tensor, out: Tensor) -> tuple[str, ...]:
@@ -144,30 +148,16 @@ def _dtypes(x: Tensor, delta: Tensor, B: Tensor, C: Tensor, out: Tensor) -> tupl
     return tuple(f"-D{name}={_NAMES[each.dtype]}" for name, each in named.items())
 
 
-def _choices(walk: Walk, scan: Fused, softplus: bool, image: int, size: int) -> tuple[str, ...]:
+def _choices(walk: Walk, scan: Fused, softplus: bool, size: int) -> tuple[str, ...]:
     """The macros that say how a kernel works and what it need not ask; ``size``: the bytes of a pixel of the output."""
     length = scan.height * scan.width
     chosen = {
         "LANES": walk.lanes, "SPAN": walk.span, "WARPS": walk.warps, "RESIDENT": walk.resident,
         "SOFTPLUS": int(softplus), "ALIGN": min(each.align for each in (scan.delta, scan.B, scan.C)),
-        "WHOLE": int(length % 8 == 0), "IMAGE": image, "SIDE": math.gcd(scan.width, 4),
+        "WHOLE": int(length % 8 == 0), "IMAGE": min(each.align for each in (scan.x, scan.grad) if each.at), "SIDE": math.gcd(scan.width, 4),
         "OUT_ALIGN": math.gcd(16, length * size),
     }  # fmt: skip
     return tuple(f"-D{name}={value}" for name, value in chosen.items())
-
-
-def _at_once(*images: Tensor) -> int:
-    """The bytes of each image that can be loaded at once, 16 at most; 0 where pixels are not one after the other."""
-    found = 16
-    for x in images:
-        b, d, h, w = x.shape
-        one = x.stride(3) == 1 or w == 1
-        if not (one and (h == 1 or x.stride(2) == w)):
-            return 0
-        places = (stride for stride, size in zip(x.stride()[:2], (b, d), strict=True) if size > 1)
-        sizes = (each * x.element_size() for each in (*places, h * w))
-        found = math.gcd(found, x.data_ptr(), *sizes)
-    return found
 
 
 def _launch(kernel: str, scan: Fused, walk: Walk, macros: tuple[str, ...], shared: int, device: torch.device) -> None:
