@@ -44,15 +44,15 @@ class Walk:
         return 32 // self.lanes * self.warps
 
 
-def default_walk(length: int, backward: bool = False) -> Walk:
-    """How an image of so many pixels is walked through unless the caller says otherwise."""
+def default_walk(length: int, size: int, backward: bool = False) -> Walk:
+    """How an image of so many pixels of so many bytes is walked through unless the caller says otherwise."""
     lanes = 4 if length <= 256 else 16 if length <= 1024 else 32
-    return Walk(lanes, resident=4 if backward else 6)
+    return Walk(lanes, resident=4 if backward or size > 2 else 5)
 
 
 def saved_shape(b: int, d: int, l: int, n: int) -> tuple[int, ...]:
     """The shape (b 4 chunks d) of the states before every chunk."""
-    return b, DIRECTIONS, -(-l // default_walk(l).chunk), d
+    return b, DIRECTIONS, -(-l // default_walk(l, 2).chunk), d
 
 
 def supports(
@@ -76,7 +76,7 @@ def supports(
 def fits(x: Tensor, room: int) -> bool:
     """Whether blocks of an image have so many bytes of shared memory, in both directions of time."""
     length = x.shape[2] * x.shape[3]
-    walk = default_walk(length, backward=True)
+    walk = default_walk(length, x.element_size(), backward=True)
     return shared_bytes(walk, length, x.element_size(), 4) <= room
 
 
@@ -112,7 +112,7 @@ def forward(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The image (b d h w) and, where asked to ``keep``, states for the gradient."""
     b, d, h, w = x.shape
-    walk = walk or default_walk(h * w)
+    walk = walk or default_walk(h * w, x.element_size())
     out = torch.empty(x.shape, dtype=out_dtype if out_dtype in _NAMES else torch.float32, device=x.device)
     saved = A.new_empty((b, DIRECTIONS, -(-h * w // walk.chunk), d) if keep else 0)
     flat = x.flatten(2)  # a view, unless rows are apart from each other
@@ -122,6 +122,41 @@ def forward(
     macros = (*_dtypes(x, delta, B, C, out), *_choices(walk, scan, delta_softplus, out.element_size()))
     _launch("fused_forward", scan, walk, macros, shared_bytes(walk, h * w, x.element_size()), x.device)
     return out.to(out_dtype), saved
+
+
+def backward(
+    grad: Tensor, x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None,
+    delta_bias: Tensor | None, saved: Tensor, *, delta_softplus: bool, deterministic: bool, walk: Walk | None = None,
+) -> tuple[Tensor | None, ...]:  # fmt: skip
+    """The gradients of x, delta, A, B, C, D and delta_bias.
+
+    Sums over the channels of a block of B's and C's gradients are added up in memory, in any order, unless
+    ``deterministic``: then each block writes its own.
+    """
+    b, d, h, w = x.shape
+    walk = walk or default_walk(h * w, x.element_size(), backward=True)
+    flat, flat_grad = (each.flatten(2) for each in (x, grad if grad.dtype in _NAMES else grad.float()))
+    scan = _operands(flat, delta, A, B, C, D, delta_bias)
+    scan.height, scan.width = h, w
+    scan.grad, scan.saved = _whole(_matrix(flat_grad), flat_grad), saved.data_ptr()
+    grad_x, grad_delta = (torch.empty(each.shape, dtype=each.dtype, device=each.device) for each in (x, delta))
+    blocks = -(-d // walk.block)
+    shape = (2, b, DIRECTIONS, 1, h * w)
+    products = A.new_empty(blocks, *shape) if deterministic else A.new_zeros(1, *shape)
+    per_channel = A.new_empty(b, DIRECTIONS * d, 3)
+    scan.grad_x, scan.grad_delta, scan.grad_channel = (each.data_ptr() for each in (grad_x, grad_delta, per_channel))
+    scan.grad_B, scan.grad_C = products[0, 0].data_ptr(), products[0, 1].data_ptr()
+    scan.part = products.stride(0) if deterministic else 0
+    macros = (*_dtypes(x, delta, B, C, flat_grad), *_choices(walk, scan, delta_softplus, x.element_size()),
+              f"-DGRAD_ALIGN={math.gcd(16, h * w * delta.element_size())}")  # fmt: skip
+    shared = shared_bytes(walk, h * w, x.element_size(), flat_grad.element_size())
+    _launch("fused_backward", scan, walk, macros, shared, x.device)
+    grad_B, grad_C = products.sum(0) if deterministic else products[0]
+    of_A, of_D, of_bias = per_channel.sum(0).unbind(1)
+    return (
+        grad_x, grad_delta, of_A.unsqueeze(1), grad_B.to(B.dtype), grad_C.to(C.dtype),
+        None if D is None else of_D, None if delta_bias is None else of_bias,
+    )  # fmt: skip
 
 
 def _operands(
