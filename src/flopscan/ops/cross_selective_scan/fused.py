@@ -148,7 +148,7 @@ def backward(
     scan.grad_B, scan.grad_C = products[0, 0].data_ptr(), products[0, 1].data_ptr()
     scan.part = products.stride(0) if deterministic else 0
     macros = (*_dtypes(x, delta, B, C, flat_grad), *_choices(walk, scan, delta_softplus, x.element_size()),
-              f"-DGRAD_ALIGN={math.gcd(16, h * w * delta.element_size())}")  # fmt: skip
+              f"-DGRAD_ALIGN={math.gcd(16, h * w * delta.element_size())}", f"-DPARTS={int(deterministic)}")  # fmt: skip
     shared = shared_bytes(walk, h * w, x.element_size(), flat_grad.element_size())
     _launch("fused_backward", scan, walk, macros, shared, x.device)
     grad_B, grad_C = products.sum(0) if deterministic else products[0]

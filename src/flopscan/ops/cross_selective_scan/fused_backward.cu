@@ -1,23 +1,30 @@
 // Backward of the fused cross scan, one state: chunks in reverse; the states of a chunk are made again from the one kept
 // before it, then the gradient of the state is scanned the other way. The letters are those of rows_backward.cu.
-// Needs: RESIDENT.
+// Needs: RESIDENT; GRAD_ALIGN, as ALIGN of the gradient of delta; PARTS, whether each block writes its own dB and dC.
 
+// Add, or write, the sum of a product over the channels of the block.
+template <bool UP> DEVICE void add_product(const float* products, int matrix, int i, float* into, int by) {
+  float sum = 0.f;
+#pragma unroll
+  for (int c = 0; c < CHANNELS; c++) sum += products[(2 * c + matrix) * CHUNK + swizzled(i)];
+  if (PARTS) into[UP ? by : -by] = sum;
+  else add_to(into + (UP ? by : -by), sum);
+}
 // The products of a chunk for dB and dC, summed over the channels of the block, to the gradients.
 template <bool UP> DEVICE void flush(const Fused& s, const Spot& p, const float* products, int chunk) {
-  const int thread = (int)threadIdx.x % DIRECTION_THREADS;
-  const i64 to = (i64)(p.batch * 4 + p.direction) * p.length + p.block * s.part;
+  const int thread = (int)threadIdx.x % DIRECTION_THREADS, i = thread % CHUNK, pixel = chunk * CHUNK + i;
+  const i64 to = (i64)(p.batch * 4 + p.direction) * p.length + p.block * s.part + (UP ? pixel : p.length - 1 - pixel);
+  if (CHUNK < DIRECTION_THREADS) {
+    if (thread < 2 * CHUNK && pixel < p.length)
+      add_product<UP>(products, thread / CHUNK, i, (thread < CHUNK ? s.grad_B : s.grad_C) + to, 0);
+    return;
+  }
 #pragma unroll
-  for (int e = 0; e < 2 * CHUNK; e += DIRECTION_THREADS) {
-    const int i = (e + thread) % CHUNK, matrix = (e + thread) / CHUNK, pixel = chunk * CHUNK + i;
-    if (2 * CHUNK % DIRECTION_THREADS && e + thread >= 2 * CHUNK) break;
-    float sum = 0.f;
+  for (int matrix = 0; matrix < 2; matrix++) {
+    float* into = opaque((matrix ? s.grad_C : s.grad_B) + to);
 #pragma unroll
-    for (int c = 0; c < CHANNELS; c++) sum += products[(2 * c + matrix) * CHUNK + swizzled(i)];
-    if (pixel < p.length) {
-      float* into = (matrix ? s.grad_C : s.grad_B) + to + (UP ? pixel : p.length - 1 - pixel);
-      if (s.part) *into = sum;
-      else add_to(into, sum);
-    }
+    for (int e = 0; e < CHUNK; e += DIRECTION_THREADS)
+      if (pixel + e < p.length && (CHUNK % DIRECTION_THREADS == 0 || i + e < CHUNK)) add_product<UP>(products, matrix, i + e, into, e);
   }
 }
 // A run of products.
@@ -60,7 +67,7 @@ DEVICE void walk_back(const Fused& s, const Spot& p, Ahead& in, Back& of, const 
   for (int turn = 0; turn < p.chunks; turn++) {
     const int t = in.t, pixel = UP ? t : p.length - SPAN - t;
     in.t -= CHUNK;
-    float step[SPAN], slope[SPAN], e[SPAN], dy[SPAN], h[SPAN], decay = 1.f, state = 0.f, back = 0.f;
+    float step[SPAN], slope[SPAN], e[SPAN], h[SPAN], decay = 1.f, state = 0.f, back = 0.f;
 #pragma unroll
     for (int i = 0; i < SPAN; i++) {
       float x = get_run<UP>(in.delta, i) + bias;
@@ -81,13 +88,11 @@ DEVICE void walk_back(const Fused& s, const Spot& p, Ahead& in, Back& of, const 
       h[i] = step[i] * get(in.u, i) * get_run<UP>(in.B, i);
       state = e[i] * state + h[i];
       decay *= e[i];
-      dy[i] = get(of.grad, i);
     }
-    image_next<UP ? -CHUNK : CHUNK>(of.grad, p, of.grad_at, s.grad.l, grad_columns, UP ? in.t : p.length - SPAN - in.t);
 #pragma unroll
     for (int j = SPAN - 1; j >= 0; j--) {
       const int i = UP ? j : SPAN - 1 - j;
-      back = e[i] * (get_run<UP>(in.C, i) * dy[i] + back);
+      back = e[i] * (get_run<UP>(in.C, i) * get(of.grad, i) + back);
     }
     float left;
     const float start = scan_lanes<UP, LANES>(decay, state, of.before, p.lane, left);
@@ -104,20 +109,21 @@ DEVICE void walk_back(const Fused& s, const Spot& p, Ahead& in, Back& of, const 
 #pragma unroll
     for (int j = SPAN - 1; j >= 0; j--) {
       const int i = UP ? j : SPAN - 1 - j;
-      const float x = get(in.u, i), g = get_run<UP>(in.C, i) * dy[i] + r, S = g * get_run<UP>(in.B, i);
+      const float x = get(in.u, i), dy = get(of.grad, i), g = get_run<UP>(in.C, i) * dy + r, S = g * get_run<UP>(in.B, i);
       r = e[i] * g;
       const float q = r * (j ? h[j ? (UP ? i - 1 : i + 1) : 0] : start);
-      dC[i] = h[i] * dy[i];
+      dC[i] = h[i] * dy;
       dB[i] = g * step[i] * x;
       of_A += step[i] * q;
-      of_D += dy[i] * x;
-      du[i] = step[i] * S + skip * dy[i];
+      of_D += dy * x;
+      du[i] = step[i] * S + skip * dy;
       ddelta[i] = (x * S + a * q) * slope[i];
       of_bias += ddelta[i];
     }
     load_next<-CHUNK>(in.B, in.B_at, s.B.l, in.t, p.own);
     load_next<-CHUNK>(in.C, in.C_at, s.C.l, in.t, p.own);
     image_next<UP ? -CHUNK : CHUNK>(in.u, p, in.u_at, s.x.l, columns, UP ? in.t : p.length - SPAN - in.t);
+    image_next<UP ? -CHUNK : CHUNK>(of.grad, p, of.grad_at, s.grad.l, grad_columns, UP ? in.t : p.length - SPAN - in.t);
     if (p.own) store_run<UP>(ddelta_row, t, p.length, ddelta);
     meet_same(p);   // what was there has been added up
     put_products(products + 2 * p.row * CHUNK, p.lane % LANES * SPAN, dB);
