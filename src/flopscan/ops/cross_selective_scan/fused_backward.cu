@@ -12,19 +12,20 @@ template <bool UP> DEVICE void add_product(const float* products, int matrix, in
 }
 // The products of a chunk for dB and dC, summed over the channels of the block, to the gradients.
 template <bool UP> DEVICE void flush(const Fused& s, const Spot& p, const float* products, int chunk) {
-  const int thread = (int)threadIdx.x % DIRECTION_THREADS, i = thread % CHUNK, pixel = chunk * CHUNK + i;
-  const i64 to = (i64)(p.batch * 4 + p.direction) * p.length + p.block * s.part + (UP ? pixel : p.length - 1 - pixel);
-  if (CHUNK < DIRECTION_THREADS) {
-    if (thread < 2 * CHUNK && pixel < p.length)
-      add_product<UP>(products, thread / CHUNK, i, (thread < CHUNK ? s.grad_B : s.grad_C) + to, 0);
+  const int thread = (int)threadIdx.x % DIRECTION_THREADS, first = chunk * CHUNK;
+  const i64 to = (i64)(p.batch * 4 + p.direction) * p.length + p.block * s.part + (UP ? first : p.length - 1 - first);
+  if (CHUNK % DIRECTION_THREADS) {
+    for (int e = thread; e < 2 * CHUNK; e += DIRECTION_THREADS)
+      if (first + e % CHUNK < p.length)
+        add_product<UP>(products, e / CHUNK, e % CHUNK, (e < CHUNK ? s.grad_B : s.grad_C) + to, e % CHUNK);
     return;
   }
 #pragma unroll
   for (int matrix = 0; matrix < 2; matrix++) {
-    float* into = opaque((matrix ? s.grad_C : s.grad_B) + to);
+    float* into = opaque((matrix ? s.grad_C : s.grad_B) + to + (UP ? thread : -thread));
 #pragma unroll
     for (int e = 0; e < CHUNK; e += DIRECTION_THREADS)
-      if (pixel + e < p.length && (CHUNK % DIRECTION_THREADS == 0 || i + e < CHUNK)) add_product<UP>(products, matrix, i + e, into, e);
+      if (first + thread + e < p.length) add_product<UP>(products, matrix, thread + e, into, e);
   }
 }
 // A run of products.
