@@ -1,7 +1,7 @@
 """The cross selective scan on a CUDA GPU as one kernel: for one state, as VMamba's v1 and v2 models have.
 
-The scan reads the image through the four directions and adds their outputs to one image, both in shared memory: neither
-four sequences nor their outputs are ever made. `fused.cuh` says how. Images that shared memory has no room for, and more
+The scan reads the image through the four directions and adds their outputs to one image in shared memory: neither four
+sequences nor their outputs are ever made. `fused.cuh` says how. Images that shared memory has no room for, and more
 states, are left to the three steps of `composed`.
 """
 
@@ -147,8 +147,9 @@ def backward(
     scan.grad_x, scan.grad_delta, scan.grad_channel = (each.data_ptr() for each in (grad_x, grad_delta, per_channel))
     scan.grad_B, scan.grad_C = products[0, 0].data_ptr(), products[0, 1].data_ptr()
     scan.part = products.stride(0) if deterministic else 0
-    macros = (*_dtypes(x, delta, B, C, flat_grad), *_choices(walk, scan, delta_softplus, x.element_size()),
-              f"-DGRAD_ALIGN={math.gcd(16, h * w * delta.element_size())}", f"-DPARTS={int(deterministic)}")  # fmt: skip
+    aligned = math.gcd(16, h * w * delta.element_size())
+    chosen = _choices(walk, scan, delta_softplus, x.element_size(), GRAD_ALIGN=aligned, PARTS=int(deterministic))
+    macros = (*_dtypes(x, delta, B, C, flat_grad), *chosen)
     shared = shared_bytes(walk, h * w, x.element_size(), flat_grad.element_size())
     _launch("fused_backward", scan, walk, macros, shared, x.device)
     grad_B, grad_C = products.sum(0) if deterministic else products[0]
@@ -183,14 +184,14 @@ def _dtypes(x: Tensor, delta: Tensor, B: Tensor, C: Tensor, out: Tensor) -> tupl
     return tuple(f"-D{name}={_NAMES[each.dtype]}" for name, each in named.items())
 
 
-def _choices(walk: Walk, scan: Fused, softplus: bool, size: int) -> tuple[str, ...]:
+def _choices(walk: Walk, scan: Fused, softplus: bool, size: int, **more: int) -> tuple[str, ...]:
     """The macros that say how a kernel works and what it need not ask; ``size``: the bytes of a pixel of the output."""
     length = scan.height * scan.width
     chosen = {
         "LANES": walk.lanes, "SPAN": walk.span, "WARPS": walk.warps, "RESIDENT": walk.resident,
         "SOFTPLUS": int(softplus), "ALIGN": min(each.align for each in (scan.delta, scan.B, scan.C)),
-        "WHOLE": int(length % 8 == 0), "IMAGE": min(each.align for each in (scan.x, scan.grad) if each.at), "SIDE": math.gcd(scan.width, 4),
-        "OUT_ALIGN": math.gcd(16, length * size),
+        "IMAGE": min(each.align for each in (scan.x, scan.grad) if each.at), "WHOLE": int(length % 8 == 0),
+        "SIDE": math.gcd(scan.width, 4), "OUT_ALIGN": math.gcd(16, length * size), **more,
     }  # fmt: skip
     return tuple(f"-D{name}={value}" for name, value in chosen.items())
 
