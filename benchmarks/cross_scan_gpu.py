@@ -4,7 +4,8 @@
 
 Times are those of `scan_times.timed`: microseconds of single calls, each after a write that empties the L2 cache.
 "copy" is a copy of as many bytes as the operands and results have. Errors are norms of differences, relative to the
-three steps. A stage and dtype are a process of their own, started again behind a job that kills it; kernels are compiled before.
+three steps. A stage and dtype are a process of their own, started again behind a job that kills it; kernels are compiled
+before.
 """
 
 from __future__ import annotations
