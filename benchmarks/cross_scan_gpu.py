@@ -4,8 +4,8 @@
 
 Times are those of `scan_times.timed`: microseconds of single calls, each after a write that empties the L2 cache.
 "copy" is a copy of as many bytes as the operands and results have. Errors are norms of differences, relative to the
-three steps. A stage and dtype are a process of their own, started again behind a job that kills it; kernels are compiled
-before.
+three steps. A stage and dtype are a process of their own, started again behind a job that kills it; kernels are
+compiled before.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ VARIANTS = {
     ("3", "forward"): [(4, 8, 1, 6), (4, 8, 2, 2), (8, 8, 1, 5), (8, 4, 1, 6), (32, 8, 1, 5), (4, 4, 1, 6)],
     ("4", "forward"): [(4, 8, 1, 6), (4, 8, 2, 2), (8, 8, 1, 5), (8, 4, 1, 6), (4, 4, 1, 6), (32, 2, 1, 7)],
     ("1", "backward"): [
-        (32, 8, 1, 3), (32, 8, 1, 4), (32, 8, 2, 1), (32, 8, 3, 1), (32, 8, 4, 1), (32, 4, 4, 1), (16, 8, 2, 1),
+        (32, 8, 1, 3), (32, 8, 1, 4), (32, 8, 3, 1), (32, 8, 4, 1), (32, 4, 4, 1), (32, 4, 2, 2), (16, 8, 2, 1),
     ],
-    ("2", "backward"): [(16, 8, 1, 4), (16, 8, 2, 1), (16, 8, 2, 2), (8, 8, 1, 3), (8, 8, 2, 1), (8, 4, 1, 4)],
+    ("2", "backward"): [(16, 8, 1, 3), (16, 8, 3, 1), (16, 8, 4, 1), (8, 8, 1, 3), (8, 8, 2, 1), (8, 4, 1, 4)],
     ("3", "backward"): [(4, 8, 1, 4), (4, 8, 2, 1), (8, 8, 1, 3), (8, 4, 1, 4), (8, 8, 2, 1), (32, 8, 1, 3)],
     ("4", "backward"): [(4, 8, 1, 4), (4, 8, 2, 1), (8, 8, 1, 3), (8, 4, 1, 4), (4, 4, 1, 4), (8, 8, 2, 1)],
 }  # fmt: skip

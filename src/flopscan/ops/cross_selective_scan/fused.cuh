@@ -15,6 +15,7 @@
 // they are scattered; WHOLE, whether l is a multiple of SPAN and of 8; IMAGE, the bytes of an image that can be loaded at
 // once, 0 if pixels are scattered; SIDE, 4, 2 or 1, of which the width is a multiple; OUT_ALIGN, as ALIGN of the output.
 
+typedef unsigned long long u64;
 #define CHUNK (LANES * SPAN)
 #define GROUPS (32 / LANES)
 #define CHANNELS (GROUPS * WARPS)
@@ -68,9 +69,9 @@ DEVICE void meet_same(const Spot& p) {
   else sync_some(3 + p.direction, DIRECTION_THREADS);
 }
 
-// Positions [t, t + SPAN) of 16 bits that begin in the middle of a word: the words that they lie in, moved.
+// Positions [t, t + SPAN) of 16 bits that begin in the middle of a word, or do not: the words that they lie in, moved.
 template <class T> DEVICE void load_halves(Pack<T, SPAN>& p, const T* at, int t, int length) {
-  const int odd = (int)((i64)at >> 1) & 1;
+  const int odd = (int)((i64)at >> 1) & 1, shift = 16 * odd;
   const u32* from = (const u32*)((i64)at - 2 * odd);
   u32 words[SPAN / 2 + 1];
 #pragma unroll
@@ -80,9 +81,8 @@ template <class T> DEVICE void load_halves(Pack<T, SPAN>& p, const T* at, int t,
   }
 #pragma unroll
   for (int i = 0; i < SPAN / 2; i++) {
-    const u32 word = odd ? words[i] >> 16 | words[i + 1] << 16 : words[i];
     const bool low = (u32)(t + 2 * i) < (u32)length, high = (u32)(t + 2 * i + 1) < (u32)length;
-    p.words[i] = word & ((low ? 0xffffu : 0) | (high ? 0xffff0000u : 0));
+    p.words[i] = (u32)(((u64)words[i + 1] << 32 | words[i]) >> shift) & ((low ? 0xffffu : 0) | (high ? 0xffff0000u : 0));
   }
 }
 // The positions [t, t + SPAN) of a row of `length`, zero where there are none; `at` is where the first would be.
@@ -90,9 +90,12 @@ template <int ALIGNED, class T> DEVICE void load_run(Pack<T, SPAN>& p, const T* 
   const int BYTES = SPAN * sizeof(T), HALF = 8 / sizeof(T);
   if (ALIGNED == 2 && sizeof(T) == 2) { load_halves(p, at, t, length); return; }
   clear(p);
-  if (WHOLE ? (u32)t < (u32)length : t >= 0 && t + SPAN <= length) { load(p, at, step, 0, SPAN, ALIGNED); return; }
-  if (WHOLE) return;
-  if (BYTES % 8 == 0 && ALIGNED >= 8) {   // then rows are a whole number of these
+  const bool halves = BYTES % 8 == 0 && ALIGNED >= 8;   // then rows are a whole number of 8 bytes
+  if (!(halves && ALIGNED == 8 && !WHOLE)) {
+    if (WHOLE ? (u32)t < (u32)length : t >= 0 && t + SPAN <= length) { load(p, at, step, 0, SPAN, ALIGNED); return; }
+    if (WHOLE) return;
+  }
+  if (halves) {
 #pragma unroll
     for (int i = 0; i < Pack<T, SPAN>::WORDS / 2; i++)
       if ((u32)(t + i * HALF) < (u32)length) {
@@ -164,30 +167,29 @@ template <> struct Unit<8> { typedef words2 type; };
 template <> struct Unit<16> { typedef words4 type; };
 
 DEVICE int channels_here(const Fused& s, const Spot& p) { return s.channels - p.first < CHANNELS ? s.channels - p.first : CHANNELS; }
+// a / b of small whole numbers: right below 2^21, where (a + 1/2) / b is further from one than the error of 2^-21.
+DEVICE int quotient(int a, int b) { return (int)(((float)a + 0.5f) * reciprocal((float)b)); }
 // The runs of N pixels of all channels of this block, row by row: `run` has the channel and the first pixel.
 template <int N, class F> DEVICE void each_run(const Fused& s, const Spot& p, F run) {
-  const u32 runs = (p.length + N - 1) / N, here = channels_here(s, p), down = THREADS / runs, rest = THREADS % runs;
-  u32 c = threadIdx.x / runs, r = threadIdx.x % runs;
+  const int runs = (p.length + N - 1) / N, here = channels_here(s, p), down = quotient(THREADS, runs), rest = THREADS - down * runs;
+  int c = quotient((int)threadIdx.x, runs), r = (int)threadIdx.x - c * runs;
 #pragma unroll 1
   while (c < here) {
-    run((int)c, (int)r * N);
+    run(c, r * N);
     c += down; r += rest;
     if (r >= runs) { r -= runs; c++; }
   }
 }
-// The runs of SIDE pixels of all rows of all channels of this block, each with its channel, row and first column. Lanes
-// have neighbouring rows, which are neighbours in the order of columns.
-template <class F> DEVICE void each_side(const Fused& s, const Spot& p, F run) {
-  const u32 height = s.height, across = s.width / SIDE, here = channels_here(s, p), down = THREADS / height, rest = THREADS % height;
-  u32 i = threadIdx.x % height, j = threadIdx.x / height, c = j / across;
-  j %= across;
-#pragma unroll 1
-  while (c < here) {
-    run((int)c, (int)i, (int)j * SIDE);
-    i += rest; j += down;
-    if (i >= height) { i -= height; j++; }
-    while (j >= across) { j -= across; c++; }
-  }
+// All rows of all channels of this block: `row` has the channel, the row, and of which runs of SIDE pixels it shall take
+// care: the first, and from one to the next. Lanes have neighbouring rows, which are neighbours in the order of columns.
+template <class F> DEVICE void each_row(const Fused& s, const Spot& p, F row) {
+  const int rows = channels_here(s, p) * s.height, parts = rows < THREADS ? quotient(THREADS, rows) : 1;
+  const int part = rows < THREADS ? quotient((int)threadIdx.x, rows) : 0;
+  if (part < parts)
+    for (int r = (int)threadIdx.x - part * rows; r < rows; r += THREADS) {
+      const int c = quotient(r, s.height);
+      row(c, r - c * s.height, part * SIDE, parts * SIDE);
+    }
 }
 
 // An image of this block by column, CHANNELS of them, with zeros to a whole run of 8: first `bring` it as it lies to where
@@ -209,30 +211,46 @@ template <class T> DEVICE void bring(const Fused& s, const Spot& p, const Matrix
 template <class T> DEVICE void turn(const Fused& s, const Spot& p, float* sums, int which, T* columns) {
   typedef typename Bits<sizeof(T)>::type word;
   typedef typename Unit<SIDE * sizeof(T)>::type side;
-  each_side(s, p, [&](int c, int i, int j) {
-    word* to = (word*)columns + c * p.padded + j * s.height + i;
-    __align__(16) word v[SIDE];
-    *(side*)v = *(const side*)(staged<word>(p, sums, which, c) + i * s.width + j);
+  const int height = s.height;
+  each_row(s, p, [&](int c, int i, int j, int by) {
+    const word* from = staged<word>(p, sums, which, c) + i * s.width;
+    word* to = (word*)columns + c * p.padded + j * height + i;
+#pragma unroll 2
+    for (; j < s.width; j += by) {
+      __align__(16) word v[SIDE];
+      *(side*)v = *(const side*)(from + j);
 #pragma unroll
-    for (int n = 0; n < SIDE; n++) to[n * s.height] = v[n];
+      for (int n = 0; n < SIDE; n++) to[n * height] = v[n];
+      to += by * height;
+    }
   });
   const int rest = p.padded - p.length;
   if (!WHOLE)
-    for (int e = (int)threadIdx.x; e < CHANNELS * rest; e += THREADS)
-      ((word*)columns)[e / rest * p.padded + p.length + e % rest] = 0;
+    for (int e = (int)threadIdx.x; e < CHANNELS * rest; e += THREADS) {
+      const int c = quotient(e, rest);
+      ((word*)columns)[c * p.padded + p.length + e - c * rest] = 0;
+    }
 }
 
 // Add the two sums of every channel of this block, and write them as an image b d l.
 template <class T> DEVICE void give(const Fused& s, const Spot& p, float* sums, T* out) {
-  each_side(s, p, [&](int c, int i, int j) {
-    float* rows = sums + 2 * c * p.padded + swizzled(i * s.width + j);
-    const float* columns = sums + (2 * c + 1) * p.padded;
+  const int height = s.height;
+  each_row(s, p, [&](int c, int i, int j, int by) {
     typedef typename Unit<SIDE * 4>::type side;
-    __align__(16) float v[SIDE];
-    *(side*)v = *(const side*)rows;
+    float* rows = sums + 2 * c * p.padded;
+    const float* columns = rows + p.padded;
+    const int end = (i + 1) * s.width;
+    int at = i * s.width + j, across = j * height + i;
+#pragma unroll 2
+    for (; at < end; at += by) {
+      float* to = rows + swizzled(at);
+      __align__(16) float v[SIDE];
+      *(side*)v = *(const side*)to;
 #pragma unroll
-    for (int n = 0; n < SIDE; n++) v[n] += columns[swizzled((j + n) * s.height + i)];
-    *(side*)rows = *(const side*)v;
+      for (int n = 0; n < SIDE; n++) v[n] += columns[swizzled(across + n * height)];
+      *(side*)to = *(const side*)v;
+      across += by * height;
+    }
   });
   sync_block();
   out += ((i64)p.batch * s.channels + p.first) * p.length;
