@@ -59,8 +59,8 @@ def cross_selective_scan(
 
         selective_scan(cross_scan(x), delta, A, B, C, D, delta_bias=delta_bias), merged
 
-    where on a CPU neither the four sequences nor their outputs are made. The output has the dtype of x, or ``dtype``;
-    states are float32, of float64 operands float64. Differentiable once.
+    where neither the four sequences nor their outputs are made on a CPU, nor of one state on a CUDA GPU. The output has
+    the dtype of x, or ``dtype``; states are float32, of float64 operands float64. Differentiable once.
 
     Raises ValueError for shapes and devices, TypeError for dtypes that do not go together, in axis letters.
 
