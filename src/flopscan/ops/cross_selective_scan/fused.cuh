@@ -46,8 +46,8 @@ DEVICE Spot spot_of(const Fused& s) {
   int blocks = (s.channels + CHANNELS - 1) / CHANNELS;
   p.block = (int)blockIdx.x % blocks; p.batch = (int)blockIdx.x / blocks;
   p.first = p.block * CHANNELS;
-  p.direction = p.warp / WARPS;
-  p.row = p.warp % WARPS * GROUPS + p.lane / LANES;
+  p.direction = p.warp % 4;   // a scheduler has the warps of one direction, and so one loop
+  p.row = p.warp / 4 * GROUPS + p.lane / LANES;
   p.channel = p.first + p.row;
   p.length = s.height * s.width;
   p.own = p.channel < s.channels ? p.length : 0;

@@ -12,7 +12,7 @@ template <bool UP> DEVICE void add_product(const float* products, int matrix, in
 }
 // The products of a chunk for dB and dC, summed over the channels of the block, to the gradients.
 template <bool UP> DEVICE void flush(const Fused& s, const Spot& p, const float* products, int chunk) {
-  const int thread = (int)threadIdx.x % DIRECTION_THREADS, first = chunk * CHUNK;
+  const int thread = p.warp / 4 * 32 + p.lane, first = chunk * CHUNK;
   const i64 to = (i64)(p.batch * 4 + p.direction) * p.length + p.block * s.part + (UP ? first : p.length - 1 - first);
   if (CHUNK % DIRECTION_THREADS) {
     for (int e = thread; e < 2 * CHUNK; e += DIRECTION_THREADS)
