@@ -66,7 +66,7 @@ static void prepare(Fiber& f, void (*entry)(), size_t bytes) {
 #endif
 
 struct Barrier { int arrived = 0, generation = 0; };
-static Barrier block_barrier, warp_barriers[32];
+static Barrier block_barrier, warp_barriers[32], some_barriers[16];
 
 static void wait(Barrier& b, int of) {
   int mine = b.generation;
@@ -144,6 +144,7 @@ static inline float shuffle_down(float v, int by) {
 }
 static inline float shuffle_from(float v, int lane) { return emulator::exchange(v, lane); }
 static inline void sync_warp() { emulator::wait(emulator::warp_barriers[threadIdx.x / 32], 32); }
+static inline void sync_some(int barrier, int threads) { emulator::wait(emulator::some_barriers[barrier], threads); }
 static inline void sync_block() { emulator::wait(emulator::block_barrier, emulator::threads()); }
 static inline bool all_of_block(bool x) {
   static int votes[2];

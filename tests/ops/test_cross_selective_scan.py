@@ -45,7 +45,7 @@ def scan(operands: dict[str, Any], **options: Any) -> Tensor:
     return cross_selective_scan(**operands, delta_softplus=True, **options)
 
 
-def by_definition(operands: dict[str, Any], grad: Tensor) -> dict[str, Tensor]:
+def by_definition(operands: dict[str, Any], grad: Tensor, softplus: bool = True) -> dict[str, Tensor]:
     """The image and the gradients by name, in float64: the sequences, the definition of the scan, their sum."""
     own = {name: None if x is None else x.double() for name, x in operands.items()}
     h, w = own["x"].shape[2:]
@@ -53,8 +53,10 @@ def by_definition(operands: dict[str, Any], grad: Tensor) -> dict[str, Tensor]:
         "u": cross_scan(own["x"]).flatten(1, 2), "delta": own["delta"].flatten(1, 2),
         **{name: own[name] for name in NAMES[2:]},
     }  # fmt: skip
-    y = reference.selective_scan(**scanned, delta_softplus=True)
-    grads = reference.selective_scan_backward(cross_scan(grad.double()).flatten(1, 2), **scanned, delta_softplus=True)
+    y = reference.selective_scan(**scanned, delta_softplus=softplus)
+    grads = reference.selective_scan_backward(
+        cross_scan(grad.double()).flatten(1, 2), **scanned, delta_softplus=softplus
+    )
     named = dict(zip(("x", "delta", "A", "B", "C", "D", "z", "delta_bias"), grads[:8], strict=True))
     named["x"] = cross_merge(named["x"].unflatten(1, (4, -1)), h, w)
     named["delta"] = named["delta"].view(own["delta"].shape)

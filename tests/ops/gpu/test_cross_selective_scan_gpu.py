@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from flopscan.models import vmamba
-from flopscan.ops.cross_selective_scan import cuda, order
-from flopscan.ops.selective_scan import forms
+from flopscan.ops.cross_selective_scan import cuda, fused, order
+from flopscan.ops.selective_scan import forms, nvrtc
 from ops.scans import TOLERANCE, distance
 from ops.test_cross_selective_scan import both, by_definition, scan, tensors
 
@@ -19,7 +19,12 @@ CASES = [
     {"b": 1, "d": 1, "h": 1, "w": 1, "n": 1}, {"d": 33, "h": 9, "w": 14, "n": 1}, {"given": ()},
     {"d": 48, "h": 16, "w": 24, "n": 16}, {"d": 8, "h": 90, "w": 101, "n": 1},
     {"d": 17, "h": 20, "w": 13, "last": True},
+    # one state: the fused form takes these, but for the last
+    *({"d": d, "h": h, "w": w, "n": 1} for d, h, w in ((3, 1, 9), (3, 5, 1), (70, 7, 7), (37, 14, 14), (9, 28, 28))),
+    {"b": 1, "d": 5, "h": 56, "w": 56, "n": 1}, {"d": 9, "h": 7, "w": 7, "n": 1, "given": ()},
+    {"d": 17, "h": 20, "w": 13, "n": 1, "last": True}, {"b": 1, "d": 3, "h": 160, "w": 150, "n": 1},
 ]  # fmt: skip
+STAGES = [(96, 56), (192, 28), (384, 14), (768, 7)]  # of VMamba-T: channels and side
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +48,49 @@ def test_as_near_to_the_definition_as_its_dtype_allows(case: dict[str, Any], dty
     exact = by_definition(operands, grad)
     with forms.use(form):
         found = both(on_gpu(operands), grad.cuda())
+    wrong = {k: e for k, x in found.items() if not (e := distance(x.cpu(), exact[k])) <= TOLERANCE[dtype]}
+    assert not wrong
+
+
+def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the kernels that are launched from now on."""
+    seen: list[str] = []
+    launch = nvrtc.launch
+
+    def note(source: str, options: tuple[str, ...], name: str, *rest: Any) -> None:
+        seen.append(name)
+        launch(source, options, name, *rest)
+
+    monkeypatch.setattr(nvrtc, "launch", note)
+    return seen
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(("d", "side"), STAGES)
+def test_the_fused_form_is_taken_where_vmamba_needs_it(
+    d: int, side: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operands = on_gpu(tensors(b=2, d=d, h=side, w=side, n=1, dtype=dtype))
+    grad = torch.randn_like(operands["x"])
+    seen = launched(monkeypatch)
+    found = both(operands, grad)
+    assert seen == ["fused_forward", "fused_backward"]
+    again = both(operands, grad)
+    assert all(torch.equal(x, again[name]) for name, x in found.items())  # deterministic algorithms are asked for
+    monkeypatch.setattr(fused, "supports", lambda *operands: False)
+    expected = both(operands, grad)
+    assert "cross_merge" in seen
+    wrong = {k: e for k, x in found.items() if not (e := distance(x.float(), expected[k].float())) <= TOLERANCE[dtype]}
+    assert not wrong
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_sums_in_any_order(dtype: torch.dtype) -> None:
+    operands = tensors(d=96, h=28, w=28, n=1, dtype=dtype)
+    grad = torch.randn(operands["x"].shape, generator=torch.Generator().manual_seed(1)).to(dtype)
+    exact = by_definition(operands, grad)
+    torch.use_deterministic_algorithms(False)
+    found = both(on_gpu(operands), grad.cuda())
     wrong = {k: e for k, x in found.items() if not (e := distance(x.cpu(), exact[k])) <= TOLERANCE[dtype]}
     assert not wrong
 

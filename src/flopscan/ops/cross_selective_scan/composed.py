@@ -1,7 +1,8 @@
 """The cross selective scan as three steps: the image in four orders, one scan of 4 d channels, their sum.
 
-For every device and dtype that a form of `flopscan.ops.selective_scan` takes. On a CUDA GPU the first and the last
-step are a kernel each (`cuda`), elsewhere plain torch. Outputs and gradients of 16 bits are summed in float32.
+For every device and dtype that a form of `flopscan.ops.selective_scan` takes, where neither `cpu` nor `fused` is taken.
+On a CUDA GPU the first and the last step are a kernel each (`cuda`), elsewhere plain torch. Outputs and gradients of 16
+bits are summed in float32.
 """
 
 from __future__ import annotations

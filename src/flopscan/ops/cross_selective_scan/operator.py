@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flopscan.ops.cross_selective_scan import composed, transforms
+from flopscan.ops.cross_selective_scan import composed, fused, transforms
 from flopscan.ops.cross_selective_scan.operands import OP, check
 from flopscan.ops.functional import Transformable, one_by_one, refuse_second
 from flopscan.ops.selective_scan import forms
@@ -59,8 +59,8 @@ def cross_selective_scan(
 
         selective_scan(cross_scan(x), delta, A, B, C, D, delta_bias=delta_bias), merged
 
-    where on a CPU neither the four sequences nor their outputs are made. The output has the dtype of x, or ``dtype``;
-    states are float32, of float64 operands float64. Differentiable once.
+    where neither the four sequences nor their outputs are made on a CPU, nor of one state on a CUDA GPU. The output has
+    the dtype of x, or ``dtype``; states are float32, of float64 operands float64. Differentiable once.
 
     Raises ValueError for shapes and devices, TypeError for dtypes that do not go together, in axis letters.
 
@@ -76,35 +76,37 @@ def cross_selective_scan(
     return out
 
 
-def _form(x: Tensor) -> ModuleType:
-    """The form for such an image: the CPU's own, or three steps."""
+Operands = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None]
+
+
+def _form(operands: Operands) -> ModuleType:
+    """The form for such operands: one kernel of a GPU, the CPU's own, or three steps; values are not looked at."""
+    x = operands[0]
     if x.device.type == "cpu" and x.dtype != torch.float64 and forms.asked() in (None, "cpu") and forms.find("cpu"):
         from flopscan.ops.cross_selective_scan import cpu
 
         return cpu
-    return composed
+    return fused if fused.supports(*operands) else composed
 
 
-def _saved_shape(
-    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, delta_bias: Tensor | None
-) -> tuple[int, ...]:
+def _saved_shape(operands: Operands) -> tuple[int, ...]:
     """The shape of what the forward keeps for the gradient."""
-    form = _form(x)
+    form = _form(operands)
     if form is composed:
-        return composed.saved_shape(x, delta, A, B, C, D, delta_bias)
-    b, d, h, w = x.shape
-    shape: tuple[int, ...] = form.saved_shape(b, d, h * w, A.shape[1])
+        return composed.saved_shape(*operands)
+    (b, d, h, w), n = operands[0].shape, operands[2].shape[1]
+    shape: tuple[int, ...] = form.saved_shape(b, d, h * w, n)
     return shape
 
 
-def _weights(*operands: Tensor | None) -> list[Tensor | None]:
-    """What is computed with in the dtype of the states whatever its own is."""
-    return [None if each is None else each.float().contiguous() for each in operands]
-
-
-def _taken(x: Tensor, A: Tensor, D: Tensor | None, delta_bias: Tensor | None) -> list[Tensor | None]:
-    """A, D and delta_bias as the form for ``x`` takes them."""
-    return [A, D, delta_bias] if _form(x) is composed else _weights(A, D, delta_bias)
+def _taken(operands: Operands) -> tuple[ModuleType, Operands]:
+    """The form for such operands, and these as it takes them: weights in the dtype of the states."""
+    form = _form(operands)
+    if form is composed:
+        return form, operands
+    x, delta, A, B, C, D, delta_bias = operands
+    D, delta_bias = (None if each is None else each.float().contiguous() for each in (D, delta_bias))
+    return form, (x, delta, A.float().contiguous(), B, C, D, delta_bias)
 
 
 def _compute(
@@ -114,10 +116,8 @@ def _compute(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The two results, by the form for the device."""
     check(x, delta, A, B, C, D, delta_bias, dtype)
-    own_A, own_D, own_bias = _taken(x, A, D, delta_bias)
-    out, saved = _form(x).forward(
-        x, delta, own_A, B, C, own_D, own_bias, delta_softplus=delta_softplus, keep=keep, out_dtype=dtype or x.dtype
-    )
+    form, own = _taken((x, delta, A, B, C, D, delta_bias))
+    out, saved = form.forward(*own, delta_softplus=delta_softplus, keep=keep, out_dtype=dtype or x.dtype)
     return out.contiguous(), saved.flatten() if keep else saved.new_empty(0)
 
 
@@ -128,7 +128,7 @@ def _shape(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The two results without values."""
     check(x, delta, A, B, C, D, delta_bias, dtype)
-    kept = math.prod(_saved_shape(x, delta, A, B, C, D, delta_bias)) if keep else 0
+    kept = math.prod(_saved_shape((x, delta, A, B, C, D, delta_bias))) if keep else 0
     return x.new_empty(x.shape, dtype=dtype or x.dtype), x.new_empty(kept, dtype=real_dtype(x))
 
 
@@ -138,13 +138,12 @@ def _compute_backward(
 ) -> tuple[Tensor, ...]:  # fmt: skip
     """The seven gradients, by the form for the device; without ``saved`` the forward runs again."""
     check(x, delta, A, B, C, D, delta_bias)
-    form, operands = _form(x), (x, delta, A, B, C, D, delta_bias)
-    own_A, own_D, own_bias = _taken(x, A, D, delta_bias)
-    own = (x, delta, own_A, B, C, own_D, own_bias)
+    operands = (x, delta, A, B, C, D, delta_bias)
+    form, own = _taken(operands)
     if saved is None or not saved.numel():
         _, saved = form.forward(*own, delta_softplus=delta_softplus, keep=True, out_dtype=x.dtype)
     else:
-        saved = saved.view(_saved_shape(*operands))
+        saved = saved.view(_saved_shape(operands))
     grads = form.backward(
         grad, *own, saved,
         delta_softplus=delta_softplus, deterministic=torch.are_deterministic_algorithms_enabled(),

@@ -26,9 +26,10 @@ _SOURCES = {
     "scan_forward": ("common.cuh", "states.cuh", "forward.cu"),
     "scan_backward": ("common.cuh", "states.cuh", "backward.cu"),
     "scan_edges": ("common.cuh", "states.cuh", "edges.cu"),
-    "rows_forward": ("common.cuh", "rows.cuh", "rows_forward.cu"),
-    "rows_backward": ("common.cuh", "rows.cuh", "rows_backward.cu"),
+    "rows_forward": ("common.cuh", "lanes.cuh", "rows.cuh", "rows_forward.cu"),
+    "rows_backward": ("common.cuh", "lanes.cuh", "rows.cuh", "rows_backward.cu"),
 }
+FOLDER = files("flopscan.ops.selective_scan") / "cuda"
 _NAMES = {torch.float32: "float", torch.float16: "half_t", torch.bfloat16: "bfloat_t"}
 MAX_STATES = 256
 SEGMENT = 64  # segments of l are whole numbers of these positions: of tiles
@@ -300,8 +301,7 @@ def _layout(scan: Scan) -> tuple[str, ...]:
 @functools.cache
 def source(kernel: str) -> str:
     """The text of a kernel, with what it includes."""
-    folder = files("flopscan.ops.selective_scan") / "cuda"
-    return "\n".join((folder / name).read_text(encoding="utf-8") for name in _SOURCES[kernel])
+    return "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in _SOURCES[kernel])
 
 
 @functools.cache

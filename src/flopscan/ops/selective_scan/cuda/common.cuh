@@ -41,6 +41,7 @@ DEVICE float shuffle_down(float v, int by) { return __shfl_down_sync(0xffffffffu
 DEVICE float shuffle_from(float v, int lane) { return __shfl_sync(0xffffffffu, v, lane); }
 DEVICE void sync_warp() { __syncwarp(); }
 DEVICE void sync_block() { __syncthreads(); }
+DEVICE void sync_some(int barrier, int threads) { asm volatile("bar.sync %0, %1;" :: "r"(barrier), "r"(threads) : "memory"); }
 DEVICE bool all_of_block(bool x) { return __syncthreads_and(x); }
 DEVICE void add_to(float* at, float v) { asm volatile("red.global.add.f32 [%0], %1;" :: "l"(at), "f"(v) : "memory"); }
 #define SHARED_MEMORY(name) extern __shared__ words4 name[]

@@ -36,31 +36,3 @@ DEVICE void fill_channels(Channel* channels, const Scan& s, const Place& p, cons
 
 template <class T> DEVICE const T* row(const Matrix& m, int b, int d) { return (const T*)m.at + b * m.b + d * m.d; }
 template <class T> DEVICE const T* row(const Grouped& m, int b, int g) { return (const T*)m.at + b * m.b + g * m.g; }
-
-// h = decay * h before + add, over SPAN positions and then over lanes: what enters this lane, and what leaves the warp,
-// where `enters` enters the warp. UP: from lane 0 to 31; else from 31 to 0.
-template <bool UP> DEVICE float scan_lanes(float decay, float add, float enters, int lane, float& leaves) {
-  int place = UP ? lane : 31 - lane;
-#pragma unroll
-  for (int by = 1; by < 32; by *= 2) {
-    float other = UP ? shuffle_up(add, by) : shuffle_down(add, by);
-    float factor = UP ? shuffle_up(decay, by) : shuffle_down(decay, by);
-    if (place >= by) {
-      add = decay * other + add;
-      decay = decay * factor;
-    }
-  }
-  float all = decay * enters + add;
-  leaves = shuffle_from(all, UP ? 31 : 0);
-  float before = UP ? shuffle_up(all, 1) : shuffle_down(all, 1);
-  return place == 0 ? enters : before;
-}
-
-// Zero from the end of the row on: nothing moves there.
-DEVICE void beyond(float (&v)[SPAN], int t, int length) {
-  if (t + SPAN > length) {
-#pragma unroll
-    for (int i = 0; i < SPAN; i++)
-      if (t + i >= length) v[i] = 0.f;
-  }
-}
