@@ -213,17 +213,15 @@ def backward(
     scan.part = products.stride(0) if deterministic else 0
     macros = (*_dtypes(u, delta, z, B, C, grad_out.dtype), *_layout(scan))
     _cut(scan, form, u.device, alive, macros, first=False)
-    per_channel = A.new_empty(batch * scan.segments, channels, states + 2)
+    per_channel = A.new_empty(batch * scan.segments, channels * (states + 2))
     scan.grad_channel = per_channel.data_ptr()
     _run("rows_backward" if isinstance(form, Rows) else "scan_backward", scan, form, macros, u.device)
 
     grad_B, grad_C = products.sum(0) if deterministic else products[0]
-    sums = per_channel.sum(0)
-    grad_D, grad_bias = sums[:, states], sums[:, states + 1]
+    of_A, of_D, of_bias = per_channel.sum(0).split((channels * states, channels, channels))
     return (
-        grad_u, grad_delta, sums[:, :states].contiguous(), grad_B.to(B.dtype), grad_C.to(C.dtype),
-        None if D is None else grad_D.contiguous(), grad_z,
-        None if delta_bias is None else grad_bias.contiguous(), grad_initial,
+        grad_u, grad_delta, of_A.view(channels, states), grad_B.to(B.dtype), grad_C.to(C.dtype),
+        None if D is None else of_D, grad_z, None if delta_bias is None else of_bias, grad_initial,
     )  # fmt: skip
 
 

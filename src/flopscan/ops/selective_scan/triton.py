@@ -71,7 +71,7 @@ def default_form(batch: int, channels: int, length: int, states: int, backward: 
         return Form(block=1, registers=168) if rows < 4096 else Form(block=2)
     most, wanted = max(4, min(32, 512 // triton.next_power_of_2(states))), max(rows // 512, 16)
     block = min(most, 1 << (wanted.bit_length() - 1))
-    segments = max(1, min(2048 * block // rows, length // 1024))
+    segments = 1 if rows >= 512 * block else max(1, min(2048 * block // rows, length // 1024))
     if states > 64 or rows * segments < 512 * block:
         return Form(block=1, registers=64)
     return Form(block, span=0, segments=segments)

@@ -302,7 +302,8 @@ extern "C" __global__ void LAUNCH_BOUNDS(THREADS, RESIDENT) scan_backward(const 
   }
 
   if (s.grad_initial && p.segment == 0) write_row(s.grad_initial + state_row, r, p, s.states);
-  float* at = s.grad_channel + (((i64)p.batch * s.segments + p.segment) * s.channels + channel) * (s.states + 2);
+  float* row = s.grad_channel + ((i64)p.batch * s.segments + p.segment) * s.channels * (s.states + 2);
+  float *at = row + (i64)channel * s.states, *rest = row + (i64)s.channels * s.states + channel;
 #pragma unroll
   for (int mask = 1; mask < LANES; mask *= 2) {
     sums.D += shuffle_xor(sums.D, state_mask(mask));
@@ -311,5 +312,5 @@ extern "C" __global__ void LAUNCH_BOUNDS(THREADS, RESIDENT) scan_backward(const 
 #pragma unroll
   for (int j = 0; j < STATES; j++)
     if (p.valid && state_of(p, j) < s.states) at[state_of(p, j)] = sums.A[j];
-  if (p.valid && p.q == 0) { at[s.states] = sums.D; at[s.states + 1] = sums.bias; }
+  if (p.valid && p.q == 0) { rest[0] = sums.D; rest[s.channels] = sums.bias; }
 }

@@ -62,7 +62,7 @@ struct Scan {
   void *out, *grad_u, *grad_delta, *grad_z;                        // b d l, contiguous
   float *last, *saved;                                             // b d n | b chunks d n
   float *grad_B, *grad_C;                                          // [blocks] b g n l
-  float *grad_channel;                                             // b segments d n+2: what is added to A, D and bias
+  float *grad_channel;                                             // b segments: of A (d n), of D (d), of bias (d), to be added up
   float *grad_initial;                                             // b d n
   float *edge, *edge_sum;                                          // segments b d n | segments b d: what crosses into the next segment
   float *mid;                                                      // segments b d tiles n: states before the tiles of a chunk; or null

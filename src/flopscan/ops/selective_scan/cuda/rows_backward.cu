@@ -157,8 +157,8 @@ extern "C" __global__ void LAUNCH_BOUNDS(THREADS, RESIDENT) rows_backward(const 
     }
     if (p.lane == 0 && p.channel + k < p.limit) {
       i64 row = (i64)p.batch * s.channels + p.channel + k;
-      float* to = s.grad_channel + 3 * row;
-      to[0] = sum.A; to[1] = sum.D; to[2] = sum.bias;
+      float* to = s.grad_channel + row + (i64)p.batch * 2 * s.channels;
+      to[0] = sum.A; to[s.channels] = sum.D; to[2 * s.channels] = sum.bias;
       if (s.grad_initial) s.grad_initial[row] = mine[k].carry;
     }
   }
