@@ -62,5 +62,5 @@ extern "C" __global__ void LAUNCH_BOUNDS(THREADS, RESIDENT) fused_forward(const 
   if (onward(p)) walk<true>(s, p, in, columns, sum);
   else walk<false>(s, p, in, columns, sum);
   sync_block();
-  give(s, p, sums, (TO*)s.out);
+  give(s, spot_of(s), sums, (TO*)s.out);
 }
