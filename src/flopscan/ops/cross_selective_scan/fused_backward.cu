@@ -71,7 +71,7 @@ DEVICE Sums walk_back(const Fused& s, const Spot& p, Ahead& in, Back& of, const 
   }
 #pragma unroll 1
   for (int turn = 0; turn < p.chunks; turn++) {
-    const int t = in.t, pixel = UP ? t : p.length - SPAN - t;
+    const int t = in.t, pixel = UP ? t : p.own - SPAN - t;
     in.t -= CHUNK;
     float step[SPAN], slope[SPAN], e[SPAN], h[SPAN], decay = 1.f, state = 0.f, back = 0.f;
 #pragma unroll
@@ -128,9 +128,9 @@ DEVICE Sums walk_back(const Fused& s, const Spot& p, Ahead& in, Back& of, const 
     }
     load_next<-CHUNK>(in.B, in.B_at, s.B.l, in.t, p.own);
     load_next<-CHUNK>(in.C, in.C_at, s.C.l, in.t, p.own);
-    image_next<UP ? -CHUNK : CHUNK>(in.u, p, in.u_at, s.x.l, columns, UP ? in.t : p.length - SPAN - in.t);
-    image_next<UP ? -CHUNK : CHUNK>(of.grad, p, of.grad_at, s.grad.l, grad_columns, UP ? in.t : p.length - SPAN - in.t);
-    if (p.own) store_run<UP>(ddelta_row, t, p.length, ddelta);
+    image_next<UP ? -CHUNK : CHUNK>(in.u, p, in.u_at, s.x.l, columns, UP ? in.t : p.own - SPAN - in.t);
+    image_next<UP ? -CHUNK : CHUNK>(of.grad, p, of.grad_at, s.grad.l, grad_columns, UP ? in.t : p.own - SPAN - in.t);
+    store_run<UP>(ddelta_row, t, p.own, ddelta);
     meet_same(p);   // what was there has been added up
     put_products(products + 2 * p.row * CHUNK, p.lane % LANES * SPAN, dB);
     put_products(products + (2 * p.row + 1) * CHUNK, p.lane % LANES * SPAN, dC);
