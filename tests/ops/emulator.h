@@ -132,6 +132,7 @@ static inline u32 bfloat_bits(float x) {
 static inline u32 pack_bfloat(float lo, float hi) { return bfloat_bits(lo) | bfloat_bits(hi) << 16; }
 template <class V> static inline V load_once(const V* at) { return *at; }
 template <class T> static inline T* opaque(T* p) { return p; }
+static inline int opaque(int x) { return x; }
 static inline void store_now(words4* at, words4 v) { *at = v; }
 static inline float shuffle_xor(float v, int mask) { return emulator::exchange(v, (threadIdx.x & 31) ^ mask); }
 static inline float shuffle_up(float v, int by) {

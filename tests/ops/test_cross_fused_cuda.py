@@ -89,12 +89,12 @@ def test_without_softplus() -> None:
     passes(operands, softplus=False)
 
 
+SLOW = (Walk(32, 2), Walk(8, 8), Walk(8, 4, warps=2), Walk(4, 8, warps=4))
+
+
 @pytest.mark.parametrize(
-    "walk",
-    [Walk(32, 8, warps=2), Walk(16, 4, warps=3), *(
-        pytest.param(each, marks=pytest.mark.slow) for each in (Walk(32, 2), Walk(8, 8), Walk(8, 4, warps=2), Walk(4, 8, warps=4))
-    )],
-)  # fmt: skip
+    "walk", [Walk(32, 8, warps=2), Walk(16, 4, warps=3), *(pytest.param(each, marks=pytest.mark.slow) for each in SLOW)]
+)
 def test_other_walks(walk: Walk) -> None:
     """A block with more channels than there are, and less; chunks of an even number and of an odd one."""
     passes(tensors(d=7, h=14, w=16, n=1), walk=walk)

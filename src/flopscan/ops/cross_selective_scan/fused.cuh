@@ -42,9 +42,10 @@ struct Spot {
 };
 DEVICE Spot spot_of(const Fused& s) {
   Spot p;
-  p.lane = (int)threadIdx.x & 31; p.warp = (int)threadIdx.x >> 5;
+  const int thread = opaque((int)threadIdx.x), index = opaque((int)blockIdx.x);   // found anew where it is asked for again
+  p.lane = thread & 31; p.warp = thread >> 5;
   int blocks = (s.channels + CHANNELS - 1) / CHANNELS;
-  p.block = (int)blockIdx.x % blocks; p.batch = (int)blockIdx.x / blocks;
+  p.block = index % blocks; p.batch = index / blocks;
   p.first = p.block * CHANNELS;
   p.direction = p.warp % 4;   // a scheduler has the warps of one direction, and so one loop
   p.row = p.warp / 4 * GROUPS + p.lane / LANES;

@@ -48,7 +48,7 @@ def default_walk(length: int, size: int, backward: bool = False) -> Walk:
     """How an image of so many pixels of so many bytes is walked through unless the caller says otherwise."""
     lanes = 4 if length <= 256 else 16 if length <= 1024 else 32
     if not backward:
-        return Walk(lanes, resident=5 if size == 2 else 4)
+        return Walk(lanes, resident=6 if size == 2 else 5)
     if lanes == 4 or length > 4096:
         return Walk(lanes, resident=3)
     return Walk(lanes, warps=2, resident=2)  # more channels of a block, fewer sums of dB and dC in memory

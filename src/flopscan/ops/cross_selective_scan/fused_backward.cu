@@ -10,22 +10,23 @@ template <bool UP> DEVICE void add_product(const float* products, int matrix, in
   if (PARTS) into[UP ? by : -by] = sum;
   else add_to(into + (UP ? by : -by), sum);
 }
-// The products of a chunk for dB and dC, summed over the channels of the block, to the gradients.
-template <bool UP> DEVICE void flush(const Fused& s, const Spot& p, const float* products, int chunk) {
+// The products of a chunk for dB and dC, summed over the channels of the block, to the gradients; `into` is where the
+// first that this thread adds up belongs in dB.
+template <bool UP> DEVICE void flush(const Fused& s, const Spot& p, const float* products, int chunk, float* into) {
   const int thread = p.warp / 4 * 32 + p.lane, first = chunk * CHUNK;
-  const i64 to = (i64)(p.batch * 4 + p.direction) * p.length + p.block * s.part + (UP ? first : p.length - 1 - first);
+  const i64 apart = s.grad_C - s.grad_B;
   if (CHUNK % DIRECTION_THREADS) {
+    into -= UP ? thread : -thread;
     for (int e = thread; e < 2 * CHUNK; e += DIRECTION_THREADS)
       if (first + e % CHUNK < p.length)
-        add_product<UP>(products, e / CHUNK, e % CHUNK, (e < CHUNK ? s.grad_B : s.grad_C) + to, e % CHUNK);
+        add_product<UP>(products, e / CHUNK, e % CHUNK, into + (e < CHUNK ? 0 : apart), e % CHUNK);
     return;
   }
 #pragma unroll
   for (int matrix = 0; matrix < 2; matrix++) {
-    float* into = opaque((matrix ? s.grad_C : s.grad_B) + to + (UP ? thread : -thread));
 #pragma unroll
     for (int e = 0; e < CHUNK; e += DIRECTION_THREADS)
-      if (first + thread + e < p.length) add_product<UP>(products, matrix, thread + e, into, e);
+      if (first + thread + e < p.length) add_product<UP>(products, matrix, thread + e, into + (matrix ? apart : 0), e);
   }
 }
 // A run of products.
@@ -53,12 +54,16 @@ struct Back {
   float before;   // the state before the chunk
 };
 
+struct Sums { float A, D, bias; };   // of one lane
+
 template <bool UP>
-DEVICE void walk_back(const Fused& s, const Spot& p, Ahead& in, Back& of, const TU* columns, const TO* grad_columns, float* sum, float* products) {
+DEVICE Sums walk_back(const Fused& s, const Spot& p, Ahead& in, Back& of, const TU* columns, const TO* grad_columns, float* sum, float* products) {
   const int weight = p.direction * s.channels + p.channel;
   const float a = p.own ? s.A[weight] : 0.f, bias = p.own && s.bias ? s.bias[weight] : 0.f;
   const float skip = p.own && s.D ? s.D[weight] : 0.f;
   TD* ddelta_row = (TD*)s.grad_delta + ((i64)(p.batch * 4 + p.direction) * s.channels + p.channel) * p.length;
+  const int thread = p.warp / 4 * 32 + p.lane, last = (p.chunks - 1) * CHUNK;
+  float* into = s.grad_B + (i64)(p.batch * 4 + p.direction) * p.length + p.block * s.part + (UP ? last + thread : p.length - 1 - thread);
   float carry = 0.f, of_A = 0.f, of_D = 0.f, of_bias = 0.f;
   if (by_column(p)) {
     read_run(in.u, columns, pixel_of(p, in.t), p.own);
@@ -66,7 +71,7 @@ DEVICE void walk_back(const Fused& s, const Spot& p, Ahead& in, Back& of, const 
   }
 #pragma unroll 1
   for (int turn = 0; turn < p.chunks; turn++) {
-    const int t = in.t, pixel = UP ? t : p.length - SPAN - t;
+    const int t = in.t, pixel = UP ? t : p.own - SPAN - t;
     in.t -= CHUNK;
     float step[SPAN], slope[SPAN], e[SPAN], h[SPAN], decay = 1.f, state = 0.f, back = 0.f;
 #pragma unroll
@@ -123,9 +128,9 @@ DEVICE void walk_back(const Fused& s, const Spot& p, Ahead& in, Back& of, const 
     }
     load_next<-CHUNK>(in.B, in.B_at, s.B.l, in.t, p.own);
     load_next<-CHUNK>(in.C, in.C_at, s.C.l, in.t, p.own);
-    image_next<UP ? -CHUNK : CHUNK>(in.u, p, in.u_at, s.x.l, columns, UP ? in.t : p.length - SPAN - in.t);
-    image_next<UP ? -CHUNK : CHUNK>(of.grad, p, of.grad_at, s.grad.l, grad_columns, UP ? in.t : p.length - SPAN - in.t);
-    if (p.own) store_run<UP>(ddelta_row, t, p.length, ddelta);
+    image_next<UP ? -CHUNK : CHUNK>(in.u, p, in.u_at, s.x.l, columns, UP ? in.t : p.own - SPAN - in.t);
+    image_next<UP ? -CHUNK : CHUNK>(of.grad, p, of.grad_at, s.grad.l, grad_columns, UP ? in.t : p.own - SPAN - in.t);
+    store_run<UP>(ddelta_row, t, p.own, ddelta);
     meet_same(p);   // what was there has been added up
     put_products(products + 2 * p.row * CHUNK, p.lane % LANES * SPAN, dB);
     put_products(products + (2 * p.row + 1) * CHUNK, p.lane % LANES * SPAN, dC);
@@ -133,18 +138,10 @@ DEVICE void walk_back(const Fused& s, const Spot& p, Ahead& in, Back& of, const 
     if ((u32)pixel < (u32)p.own) put_run(sum, pixel, du, 2 * turn + UP < p.chunks);
     if (!UP && turn == (p.chunks - 1) / 2) meet_opposite(p);
     meet_same(p);
-    flush<UP>(s, p, products, UP ? p.chunks - 1 - turn : turn);
+    flush<UP>(s, p, products, UP ? p.chunks - 1 - turn : turn, into);
+    into = opaque(into - CHUNK);
   }
-#pragma unroll
-  for (int by = LANES / 2; by >= 1; by /= 2) {
-    of_A += shuffle_xor(of_A, by);
-    of_D += shuffle_xor(of_D, by);
-    of_bias += shuffle_xor(of_bias, by);
-  }
-  if (p.own && p.lane % LANES == 0) {
-    float* to = s.grad_channel + 3 * ((i64)(p.batch * 4 + p.direction) * s.channels + p.channel);
-    to[0] = of_A; to[1] = of_D; to[2] = of_bias;
-  }
+  return Sums{of_A, of_D, of_bias};
 }
 
 extern "C" __global__ void LAUNCH_BOUNDS(THREADS, RESIDENT) fused_backward(const Fused s) {
@@ -171,8 +168,20 @@ extern "C" __global__ void LAUNCH_BOUNDS(THREADS, RESIDENT) fused_backward(const
   products += p.direction * 2 * CHANNELS * CHUNK;
   columns += p.row * p.padded;
   grad_columns += p.row * p.padded;
-  if (onward(p)) walk_back<true>(s, p, in, of, columns, grad_columns, sum, products);
-  else walk_back<false>(s, p, in, of, columns, grad_columns, sum, products);
+  Sums found;
+  if (onward(p)) found = walk_back<true>(s, p, in, of, columns, grad_columns, sum, products);
+  else found = walk_back<false>(s, p, in, of, columns, grad_columns, sum, products);
+  const Spot q = spot_of(s);
+#pragma unroll
+  for (int by = LANES / 2; by >= 1; by /= 2) {
+    found.A += shuffle_xor(found.A, by);
+    found.D += shuffle_xor(found.D, by);
+    found.bias += shuffle_xor(found.bias, by);
+  }
+  if (q.own && q.lane % LANES == 0) {
+    float* to = s.grad_channel + 3 * ((i64)(q.batch * 4 + q.direction) * s.channels + q.channel);
+    to[0] = found.A; to[1] = found.D; to[2] = found.bias;
+  }
   sync_block();
-  give(s, p, sums, (TU*)s.grad_x);
+  give(s, q, (float*)memory, (TU*)s.grad_x);
 }

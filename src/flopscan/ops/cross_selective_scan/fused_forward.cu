@@ -10,7 +10,7 @@ template <bool UP> DEVICE void walk(const Fused& s, const Spot& p, Ahead& in, co
   if (by_column(p)) read_run(in.u, columns, pixel_of(p, in.t), p.own);
 #pragma unroll 1
   for (int turn = 0; turn < p.chunks; turn++) {
-    const int pixel = UP ? in.t : p.length - SPAN - in.t;
+    const int pixel = UP ? in.t : p.own - SPAN - in.t;
     in.t += CHUNK;
     float e[SPAN], x[SPAN], decay = 1.f, h = 0.f;
 #pragma unroll
@@ -39,9 +39,9 @@ template <bool UP> DEVICE void walk(const Fused& s, const Spot& p, Ahead& in, co
       x[i] = h * get_run<UP>(in.C, i) + skip * get(in.u, i);
     }
     load_next<CHUNK>(in.C, in.C_at, s.C.l, in.t, p.own);
-    image_next<UP ? CHUNK : -CHUNK>(in.u, p, in.u_at, s.x.l, columns, UP ? in.t : p.length - SPAN - in.t);
+    image_next<UP ? CHUNK : -CHUNK>(in.u, p, in.u_at, s.x.l, columns, UP ? in.t : p.own - SPAN - in.t);
     if (!UP && turn == p.chunks / 2) meet_opposite(p);
-    if (pixel < p.own) put_run(sum, pixel, x, 2 * turn + !UP < p.chunks);
+    if ((u32)pixel < (u32)p.own) put_run(sum, pixel, x, 2 * turn + !UP < p.chunks);
     if (UP && turn == (p.chunks - 1) / 2) meet_opposite(p);
   }
 }
@@ -62,5 +62,5 @@ extern "C" __global__ void LAUNCH_BOUNDS(THREADS, RESIDENT) fused_forward(const 
   if (onward(p)) walk<true>(s, p, in, columns, sum);
   else walk<false>(s, p, in, columns, sum);
   sync_block();
-  give(s, p, sums, (TO*)s.out);
+  give(s, spot_of(s), sums, (TO*)s.out);
 }

@@ -32,6 +32,7 @@ template <> DEVICE u32 load_once(const u32* at) { u32 v; asm("ld.global.nc.u32 %
 template <> DEVICE u16 load_once(const u16* at) { u16 v; asm("ld.global.nc.u16 %0, [%1];" : "=h"(v) : "l"(at)); return v; }
 // A pointer that the compiler must keep: it cannot see where it comes from.
 template <class T> DEVICE T* opaque(T* p) { asm volatile("" : "+l"(p)); return p; }
+DEVICE int opaque(int x) { asm volatile("" : "+r"(x)); return x; }
 DEVICE void store_now(words4* at, words4 v) {
   asm volatile("st.global.v4.u32 [%0], {%1,%2,%3,%4};" :: "l"(at), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
 }
