@@ -30,7 +30,7 @@ struct Fused {
   void *out, *grad_x, *grad_delta;                                 // b d l | b d l | b 4 d l, contiguous
   float *saved;                                                    // b 4 chunks d
   float *grad_B, *grad_C;                                          // [blocks] b 4 l
-  float *grad_channel;                                             // b 4d 3: what is added to A, D and bias
+  float *grad_channel;                                             // b 3 4d: what is added to A, D and bias
   i64 part;                                                        // between the parts of grad_B and of grad_C; 0: add to one
   int batch, channels, height, width;
 };

@@ -45,13 +45,14 @@ class Walk:
 
 
 def default_walk(length: int, size: int, backward: bool = False) -> Walk:
-    """How an image of so many pixels of so many bytes is walked through unless the caller says otherwise."""
-    lanes = 4 if length <= 256 else 16 if length <= 1024 else 32
-    if not backward:
-        return Walk(lanes, resident=6 if size == 2 else 5)
-    if lanes == 4 or length > 4096:
-        return Walk(lanes, resident=3)
-    return Walk(lanes, warps=2, resident=2)  # more channels of a block, fewer sums of dB and dC in memory
+    """How an image of so many pixels of so many bytes is walked through unless the caller asks otherwise, as measured."""
+    if length <= 256:
+        return Walk(lanes=4, resident=5 if not backward else 4 if length <= 64 else 3)
+    if length <= 1024:
+        return Walk(lanes=8, resident=3) if backward else Walk(lanes=8, warps=2, resident=2)
+    if length <= 4096:
+        return Walk(warps=2, resident=2 if backward or size > 2 else 3)
+    return Walk(resident=3)
 
 
 def saved_shape(b: int, d: int, l: int, n: int) -> tuple[int, ...]:
@@ -147,7 +148,7 @@ def backward(
     blocks = -(-d // walk.block)
     shape = (2, b, DIRECTIONS, 1, h * w)
     products = A.new_empty(blocks, *shape) if deterministic else A.new_zeros(1, *shape)
-    per_channel = A.new_empty(b, DIRECTIONS * d, 3)
+    per_channel = A.new_empty(b, 3, DIRECTIONS * d)
     scan.grad_x, scan.grad_delta, scan.grad_channel = (each.data_ptr() for each in (grad_x, grad_delta, per_channel))
     scan.grad_B, scan.grad_C = products[0, 0].data_ptr(), products[0, 1].data_ptr()
     scan.part = products.stride(0) if deterministic else 0
@@ -157,7 +158,7 @@ def backward(
     shared = shared_bytes(walk, h * w, x.element_size(), flat_grad.element_size())
     _launch("fused_backward", scan, walk, macros, shared, x.device)
     grad_B, grad_C = products.sum(0) if deterministic else products[0]
-    of_A, of_D, of_bias = per_channel.sum(0).unbind(1)
+    of_A, of_D, of_bias = per_channel.sum(0)
     return (
         grad_x, grad_delta, of_A.unsqueeze(1), grad_B.to(B.dtype), grad_C.to(C.dtype),
         None if D is None else of_D, None if delta_bias is None else of_bias,

@@ -179,8 +179,8 @@ extern "C" __global__ void LAUNCH_BOUNDS(THREADS, RESIDENT) fused_backward(const
     found.bias += shuffle_xor(found.bias, by);
   }
   if (q.own && q.lane % LANES == 0) {
-    float* to = s.grad_channel + 3 * ((i64)(q.batch * 4 + q.direction) * s.channels + q.channel);
-    to[0] = found.A; to[1] = found.D; to[2] = found.bias;
+    float* to = s.grad_channel + (i64)(q.batch * 12 + q.direction) * s.channels + q.channel;
+    to[0] = found.A; to[4 * s.channels] = found.D; to[8 * s.channels] = found.bias;
   }
   sync_block();
   give(s, q, (float*)memory, (TU*)s.grad_x);
