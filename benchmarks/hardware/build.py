@@ -43,10 +43,10 @@ def compile_module(name: str, folder: Path, out: Path) -> None:
     )
 
 
-def digest(folder: Path) -> str:
+def digest(folder: Path, pattern: str = "*") -> str:
     """The SHA-256 of all sources of ``folder``, by name and content."""
     total = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder.glob(pattern)):
         total.update(path.name.encode() + b"\0" + path.read_bytes())
     return total.hexdigest()
 

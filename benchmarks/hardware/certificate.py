@@ -40,7 +40,7 @@ def assemble(kernel: str, environment: dict[str, Any], table: Path) -> dict[str,
         {**case, **tiers(case), "launches": [vars(launch) for launch in launches]}
         for case, launches in zip(finished, profiled, strict=False)
     ]
-    built = "" if kernel == "flopscan_scan" else " --mamba SOURCES --build BUILD"
+    built = "" if kernel.startswith("flopscan_") else " --mamba SOURCES --build BUILD"
     command = f"python -m hardware.certify profile {kernel}{built} --raw RAW"
     return {"schema": SCHEMA, "kernel": kernel, "command": command, **environment, "cases": cases}
 

@@ -1,7 +1,7 @@
 """Takes certificates: what kernels execute on a GPU by its counters, beside what flopscan's rules say.
 
     python -m hardware.certify profile --mamba mamba_ssm-2.3.2.post1 --build build --raw raw   # needs the GPU and ncu
-    python -m hardware.certify profile flopscan_scan --raw raw   # flopscan's own kernels, for which nothing is built
+    python -m hardware.certify profile flopscan_scan flopscan_cross_scan --raw raw   # its own, nothing is built
     python -m hardware.certify assemble --raw raw         # certificates/*.json out of what profile left
     python -m hardware.certify compare                    # the certificates beside the rules as they are now
     python -m hardware.certify document                   # the same for readers: docs/certificates.md
@@ -31,12 +31,16 @@ ENVIRONMENT = "environment.json"
 def _own_build() -> dict[str, Any]:
     """What stands for a build where the kernels are flopscan's own, compiled as they are used."""
     import flopscan
-    from flopscan.ops.selective_scan import cuda, nvrtc
+    from flopscan.ops.selective_scan import nvrtc
     from hardware.build import digest
 
+    ops = Path(flopscan.__file__).with_name("ops")
     return {
         "packages": {"flopscan": flopscan.__version__},
-        "sources": {"flopscan_scan": digest(Path(cuda.__file__).with_name("cuda"))},
+        "sources": {
+            "flopscan_scan": digest(ops / "selective_scan" / "cuda"),
+            "flopscan_cross_scan": digest(ops / "cross_selective_scan", "*.cu*"),
+        },
         "nvrtc": ".".join(map(str, nvrtc.version())),
     }
 

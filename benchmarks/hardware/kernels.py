@@ -136,6 +136,33 @@ def _own_scans() -> Iterator[tuple[dict[str, int], str, dict[str, Any]]]:
         yield _scan_sizes(512, n), "float32", _OWN
 
 
+# flopscan's own cross scan: of one state, the images that lie in shared memory
+
+
+def _own_cross_operands(s: Mapping[str, int], dtype: str, chosen: Mapping[str, Any]) -> Operands:
+    """The image, what belongs to its four directions, and whose kernel runs."""
+    b, d, h, w, l = s["b"], s["d"], s["h"], s["w"], s["h"] * s["w"]
+    named: Operands = {"x": TensorSpec((b, d, h, w), dtype), "delta": TensorSpec((b, 4, d, l), dtype)}
+    named |= {"A": TensorSpec((4 * d, 1), "float32")} | {m: TensorSpec((b, 4, 1, l), dtype) for m in "BC"}
+    named |= {name: TensorSpec((4 * d,), "float32") for name in ("D", "delta_bias") if chosen[name]}
+    return {**named, "delta_softplus": chosen["delta_softplus"], "kernel": "flopscan"}
+
+
+def _own_cross_scans() -> Iterator[tuple[dict[str, int], str, dict[str, Any]]]:
+    """The images of VMamba's stages and others, whole runs or not, in every dtype."""
+    given = {"D": True, "delta_bias": True, "delta_softplus": True}
+    images = ((7, 7), (14, 14), (8, 8), (16, 16), (9, 14), (20, 13), (28, 28), (32, 32), (40, 30), (56, 56), (33, 70))
+    for h, w in images:
+        yield {"b": 2, "d": 64, "h": h, "w": w}, "float32", given
+    for h, w in ((7, 7), (14, 14), (28, 28), (56, 56)):
+        for dtype in ("float16", "bfloat16"):
+            yield {"b": 2, "d": 64, "h": h, "w": w}, dtype, given
+        for change in ("D", "delta_bias", "delta_softplus"):
+            yield {"b": 2, "d": 64, "h": h, "w": w}, "float32", {**given, change: False}
+        yield {"b": 2, "d": 69, "h": h, "w": w}, "bfloat16", given
+    yield {"b": 8, "d": 96, "h": 56, "w": 56}, "bfloat16", given
+
+
 # The causal convolution
 
 
@@ -245,16 +272,20 @@ def _norms() -> Iterator[tuple[dict[str, int], str, dict[str, Any]]]:
 _OPS = {
     "selective_scan": "flopscan::selective_scan",
     "flopscan_scan": "flopscan::selective_scan",
+    "flopscan_cross_scan": "flopscan::cross_selective_scan",
     "causal_conv1d": "flopscan::causal_conv1d",
     "ssd": "flopscan::ssd",
     "selective_state_update": "flopscan::selective_state_update",
     "gated_norm": "flopscan::gated_rms_norm",
 }
 _RESULT = {"selective_scan": "u", "flopscan_scan": "u"}
-_RESULT.update(dict.fromkeys(("causal_conv1d", "ssd", "selective_state_update", "gated_norm"), "x"))
+_RESULT.update(
+    dict.fromkeys(("flopscan_cross_scan", "causal_conv1d", "ssd", "selective_state_update", "gated_norm"), "x")
+)
 _OPERANDS = {
     "selective_scan": _scan_operands,
     "flopscan_scan": _own_scan_operands,
+    "flopscan_cross_scan": _own_cross_operands,
     "causal_conv1d": _convolution_operands,
     "ssd": _ssd_operands,
     "selective_state_update": _update_operands,
@@ -263,6 +294,7 @@ _OPERANDS = {
 _CASES = {
     "selective_scan": _scans,
     "flopscan_scan": _own_scans,
+    "flopscan_cross_scan": _own_cross_scans,
     "causal_conv1d": _convolutions,
     "ssd": _ssd,
     "selective_state_update": _updates,
@@ -273,6 +305,7 @@ COMPILED = {
     "selective_scan": "selective_scan",
     "causal_conv1d": "causal_conv1d",
     "flopscan_scan": "^(scan|rows)_(forward|backward|edges)$",
+    "flopscan_cross_scan": "^fused_(forward|backward)$",
 }
 KERNELS = tuple(_CASES)
 

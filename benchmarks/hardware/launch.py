@@ -82,6 +82,21 @@ def flopscan_scan(case: Case) -> Run:
     return functools.partial(cuda.backward, grad, None, *given, saved, delta_softplus=softplus, deterministic=False)
 
 
+def flopscan_cross_scan(case: Case) -> Run:
+    """flopscan's fused form for an image, forward with the states that backward needs."""
+    from flopscan.ops.cross_selective_scan import fused
+
+    x = values(case)
+    given = [x.get(name) for name in ("x", "delta", "A", "B", "C", "D", "delta_bias")]
+    softplus, dtype = x["delta_softplus"], x["x"].dtype
+    forward = functools.partial(fused.forward, *given, delta_softplus=softplus, keep=True, out_dtype=dtype)
+    if case.direction == "forward":
+        return forward
+    out, saved = forward()
+    grad = torch.randn_like(out)
+    return functools.partial(fused.backward, grad, *given, saved, delta_softplus=softplus, deterministic=False)
+
+
 def causal_conv1d(case: Case) -> Run:
     """The functions of causal_conv1d's compiled module."""
     module = importlib.import_module("causal_conv1d_cuda")
@@ -130,8 +145,11 @@ def gated_norm(case: Case) -> Run:
 
 
 PREPARE = {
-    f.__name__: f for f in (selective_scan, flopscan_scan, causal_conv1d, ssd, selective_state_update, gated_norm)
-}
+    f.__name__: f
+    for f in (
+        selective_scan, flopscan_scan, flopscan_cross_scan, causal_conv1d, ssd, selective_state_update, gated_norm,
+    )
+}  # fmt: skip
 
 
 def package(name: str, source: Path) -> None:

@@ -45,7 +45,7 @@ class Walk:
 
 
 def default_walk(length: int, size: int, backward: bool = False) -> Walk:
-    """How an image of so many pixels of so many bytes is walked through unless the caller asks otherwise, as measured."""
+    """How an image of so many pixels of so many bytes is walked through unless told otherwise, as measured."""
     if length <= 256:
         return Walk(lanes=4, resident=5 if not backward else 4 if length <= 64 else 3)
     if length <= 1024:
