@@ -11,7 +11,7 @@ from typing import Any
 from flopscan import rules
 from flopscan.core.cost import Cost
 from flopscan.core.rule import Rule
-from flopscan.rules import selective_scan_own
+from flopscan.rules import cross_selective_scan_own, selective_scan_own
 from hardware import certificate
 from hardware.kernels import call
 
@@ -33,6 +33,8 @@ class Held:
         return f"{100 * self.flops:g} %" if self.flops else "exact"
 
 
+# where the executed tier of flopscan's own kernels is
+OWN = {"flopscan_scan": selective_scan_own, "flopscan_cross_scan": cross_selective_scan_own}
 HELD = {
     ("selective_scan", "forward"): Held(0.003),
     ("selective_scan", "forward, complex A"): Held(0.02),
@@ -42,6 +44,8 @@ HELD = {
     ("selective_scan", "backward, constant B or C"): Held(0.05),
     ("flopscan_scan", "forward"): Held(0.005),
     ("flopscan_scan", "backward"): Held(0.0),
+    ("flopscan_cross_scan", "forward"): Held(0.005),
+    ("flopscan_cross_scan", "backward"): Held(0.004),
     ("causal_conv1d", "forward"): Held(0.0),
     ("causal_conv1d", "backward"): Held(0.0),
     ("selective_state_update", "forward"): Held(0.0),
@@ -133,7 +137,7 @@ def rule_line(found: dict[str, Any]) -> str:
     if not isinstance(rule, Rule) or rule.executed is None:
         return f"`{op}`: no executed tier"
     executed: Any = rule.executed
-    if found["kernel"] == "flopscan_scan":
-        executed = getattr(selective_scan_own, found["direction"])
+    if found["kernel"] in OWN:
+        executed = getattr(OWN[found["kernel"]], found["direction"])
     first = (inspect.getdoc(executed) or "").partition("\n")[0]
     return f"`{op}` (`{executed.__module__}`): {first}"

@@ -14,7 +14,7 @@ from flopscan.core.cost import Cost
 from flopscan.core.tally import Array
 from flopscan.core.trace import Call, TensorSpec
 from flopscan.errors import ContractError
-from flopscan.rules import REGISTRY, cross_scan, rule
+from flopscan.rules import REGISTRY, cross_scan, cross_selective_scan_own, rule
 from flopscan.rules.selective_scan import recurrence
 from flopscan.rules.selective_scan_backward import recurrence_backward
 
@@ -86,11 +86,25 @@ def _moves(call: Call) -> tuple[int, int]:
 
 
 def _executed(b: Any, d: Any, h: Any, w: Any, call: Call) -> Cost:
+    if (own := _own(call)) is not None:
+        return cross_selective_scan_own.forward(b, d, h * w, *own)
     return _of_scan(call, "")[1] + cross_scan.cross_merge(b, d, h, w)
 
 
 def _executed_backward(b: Any, d: Any, h: Any, w: Any, call: Call) -> Cost:
+    if (own := _own(call)) is not None:
+        return cross_selective_scan_own.backward(b, d, h * w, *own)
     return _of_scan(call, "_backward")[1] + cross_scan.cross_merge(b, d, h, w)
+
+
+def _own(call: Call) -> tuple[str, bool] | None:
+    """The dtype and whether there is softplus, where flopscan's own kernel is asked about and takes the call."""
+    x, A = call["x"], call["A"]
+    if call.args.get("kernel") != "flopscan" or not cross_selective_scan_own.fits(
+        x.shape[2] * x.shape[3], A.shape[1], x.dtype
+    ):
+        return None
+    return x.dtype, bool(call.args.get("delta_softplus"))
 
 
 @rule("flopscan::cross_selective_scan", contract=CONTRACT, reference=forward, executed=_executed, moves=_moves)

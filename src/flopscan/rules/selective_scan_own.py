@@ -65,7 +65,7 @@ def _whole(x: int, of: int) -> int:
     return -(-x // of) * of
 
 
-def _softplus(dtype: str) -> Cost:
+def softplus(dtype: str) -> Cost:
     """Of a step: exp(-|x|), its log1p as a polynomial, shorter in 16 bits, and the larger of x and 0."""
     return Cost(exp=1, mul=1, fma=9 if dtype == "float32" else 6, cmp=1)
 
@@ -77,7 +77,7 @@ def forward(b: int, d: int, l: int, n: int, g: int, gated: bool, dtype: str, del
     """Per (b,d',l',n') 6 FLOPs and 1 exp2; per (b,d',l') lanes + 3, softplus 19 and 1 exp2 in float32, z 5 and 1."""
     step = Cost(exp=1, add=1, div=1, mul=3) if gated else Cost()
     if delta_softplus:
-        step += _softplus(dtype)
+        step += softplus(dtype)
     if n == 1:
         span, block = _rows(l, 8, 2)
         # the bias, products, the state, y; a scan over the lanes of a warp, once for each span
@@ -102,15 +102,15 @@ def backward(b: int, d: int, l: int, n: int, g: int, gated: bool, dtype: str, de
     step = Cost()
     again = Cost(add=1, mul=2 * at.padded + at.lanes, fma=at.padded, exp=at.padded)
     if delta_softplus:
-        step += _softplus(dtype) + _SLOPE
-        again += _softplus(dtype)
+        step += softplus(dtype) + _SLOPE
+        again += softplus(dtype)
     if gated:  # the gate twice, its slope, and the output before it
         step += Cost(add=3 + at.lanes - 1, mul=7, fma=at.padded + 2, exp=2, div=2)
     # sums over the warps of a block, for each number of B's and C's gradients
     of_warps = Cost(add=2 * n * at.warps) * (channels // at.block * l)
     made_again = _made_again(l, at.tile, chunk(n, l, gated))
-    # sums over the lanes of a channel for D and the bias: the last step is for one lane of a channel that there is
-    ends = Cost(mul=at.padded, add=2 * at.lanes * (at.lanes.bit_length() - 2)) * channels + Cost(add=2) * (b * d)
+    # sums over the lanes of a channel for D and the bias
+    ends = Cost(mul=at.padded, add=2 * at.lanes * (at.lanes.bit_length() - 1)) * channels
     once = at.main * (channels * steps // 4) + step * (channels * steps) + of_warps
     return once + again * (channels * made_again) + ends
 
@@ -126,7 +126,7 @@ def _backward_of_rows(b: int, d: int, l: int, g: int, gated: bool, dtype: str, d
     channels, steps = b * g * _whole(d // g, block), _whole(l, 32 * span)
     step = Cost(add=3, mul=12, fma=9, exp=1)
     if delta_softplus:
-        step += _softplus(dtype) + _SLOPE
+        step += softplus(dtype) + _SLOPE
     if gated:
         step += Cost(add=2, mul=7, fma=2, exp=1, div=1)
     each_span = Cost(add=32, mul=2 * _SHUFFLED + 33, fma=2 * _SHUFFLED + 32)
