@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from flopscan.ops.checks import Shapes, check_dtype, check_tensors
+from flopscan.ops.selective_state_update import cuda
 
 _OP = "selective_state_update"
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -80,8 +81,12 @@ def _compute(
     z: Tensor | None = None, dt_bias: Tensor | None = None, dt_softplus: bool = False,
     state_batch_indices: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
-    """The step in plain torch: as many operations as the formula has."""
+    """The step by one kernel, or in plain torch: as many operations as the formula has."""
     _check(state=state, x=x, dt=dt, A=A, B=B, C=C, D=D, z=z, dt_bias=dt_bias, state_batch_indices=state_batch_indices)
+    if cuda.supports(state, x, dt, A, B, C, D, z, dt_bias):
+        out = cuda.update(state, x, dt, A, B, C, D, z, dt_bias, dt_softplus, state_batch_indices)
+        torch.autograd.graph.increment_version(state)
+        return out
     real = torch.promote_types(torch.promote_types(x.dtype, state.dtype), torch.float32)
     own = state if state_batch_indices is None else state[state_batch_indices]
     drive, step = x.to(real), dt.to(real)
