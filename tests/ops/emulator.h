@@ -133,7 +133,7 @@ static inline u32 pack_bfloat(float lo, float hi) { return bfloat_bits(lo) | bfl
 template <class V> static inline V load_once(const V* at) { return *at; }
 template <class T> static inline T* opaque(T* p) { return p; }
 static inline void store_now(words4* at, words4 v) { *at = v; }
-static inline words4 load_now(const words4* at) { return *at; }
+template <class V> static inline V load_now(const V* at) { return *at; }
 static inline void stop() { abort(); }
 static inline float shuffle_xor(float v, int mask) { return emulator::exchange(v, (threadIdx.x & 31) ^ mask); }
 static inline float shuffle_up(float v, int by) {

@@ -33,6 +33,10 @@ DEVICE words4 load_now(const words4* at) {
   asm volatile("ld.global.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(at) : "memory");
   return v;
 }
+DEVICE words2 load_now(const words2* at) {
+  words2 v; asm volatile("ld.global.v2.u32 {%0,%1}, [%2];" : "=r"(v.x), "=r"(v.y) : "l"(at) : "memory"); return v;
+}
+DEVICE u32 load_now(const u32* at) { u32 v; asm volatile("ld.global.u32 %0, [%1];" : "=r"(v) : "l"(at) : "memory"); return v; }
 DEVICE void store_now(words4* at, words4 v) {
   asm volatile("st.global.v4.u32 [%0], {%1,%2,%3,%4};" :: "l"(at), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
 }
@@ -96,6 +100,19 @@ template <class T, int E> DEVICE void load(Pack<T, E>& p, const T* at) {
   } else {
 #pragma unroll
     for (int i = 0; i < Pack<T, E>::WORDS; i++) p.words[i] = load_once((const u32*)at + i);
+  }
+}
+// 4, 8 or 16 bytes that this thread writes later
+template <class T, int E> DEVICE void load_own(Pack<T, E>& p, const T* at) {
+  const int LAST = Pack<T, E>::WORDS - 1;
+  if (LAST == 3) {
+    const words4 v = load_now((const words4*)at);
+    p.words[0] = v.x; p.words[LAST > 1 ? 1 : 0] = v.y; p.words[LAST > 2 ? 2 : 0] = v.z; p.words[LAST] = v.w;
+  } else if (LAST == 1) {
+    const words2 v = load_now((const words2*)at);
+    p.words[0] = v.x; p.words[LAST] = v.y;
+  } else {
+    p.words[0] = load_now((const u32*)at);
   }
 }
 template <class T, int E> DEVICE void store(T* at, const Pack<T, E>& p) {

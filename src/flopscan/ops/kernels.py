@@ -40,10 +40,12 @@ def multiprocessors(device: torch.device) -> int:
 
 
 @functools.cache
-def source(package: str, name: str) -> str:
-    """The text of a file of kernels, after what all of them share."""
+def source(package: str, *names: str) -> str:
+    """The text of files of kernels, after what all of them share."""
     ops = files("flopscan.ops")
-    return (ops / "kernels.cuh").read_text(encoding="utf-8") + (ops / package / name).read_text(encoding="utf-8")
+    return "\n".join(
+        path.read_text(encoding="utf-8") for path in (ops / "kernels.cuh", *(ops / package / x for x in names))
+    )
 
 
 @functools.cache

@@ -73,9 +73,7 @@ extern "C" __global__ void LAUNCH_BOUNDS(THREADS, 1) state_update(const Step s) 
           const int n = start + c * LANES * VEC;
           if (!valid[j] || n >= s.states) continue;
           if (WHOLE) {
-            const words4 v = load_now((const words4*)(state[j] + n));
-            u32* words = held[j][c].words;
-            words[0] = v.x; words[1] = v.y; words[2] = v.z; words[3] = v.w;
+            load_own(held[j][c], state[j] + n);
           } else {
             float v[VEC];
 #pragma unroll
