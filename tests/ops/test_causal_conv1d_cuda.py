@@ -37,6 +37,12 @@ def test_decoding_steps(case: ConvStep) -> None:
     compare_step(case, "cpu", cuda.update)
 
 
+def test_a_plan_serves_calls_alike() -> None:
+    case = ConvStep(indices=torch.int32)
+    plan = cuda.planned(**case.operands())
+    compare_step(case, "cpu", lambda **own: cuda.update(**own, plan=plan))
+
+
 @pytest.mark.parametrize("lanes", [4, 32])
 @pytest.mark.parametrize("rounds", [1, 2])
 def test_segments_add_up(rounds: int, lanes: int) -> None:

@@ -80,6 +80,18 @@ def test_the_operator_takes_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.testing.assert_close(out, selective_state_update(**other))
 
 
+def test_a_plan_serves_calls_alike() -> None:
+    case = Step(b=3, indices=torch.int32)
+    plan = cuda.planned(**case.operands())
+    cuda.update(**case.operands(), plan=plan)
+    compare(case, "cpu", lambda **own: cuda.update(**own, plan=plan))
+    plans = kernels.Plans(most=2)
+    for key in (1, 2, 3, None):
+        plans.keep(key, plan)
+    assert [plans.find(key) for key in (1, 2, 3, None)] == [None, None, plan, None]
+    assert kernels.signature((torch.ones(2), None)) is None  # of a CPU
+
+
 def test_a_form_covers_every_state() -> None:
     for states in (1, 2, 3, 16, 17, 64, 128, 255, 256, 1000):
         for size in (2, 4):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from importlib.resources import files
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,6 +40,54 @@ def _new_enough(device: torch.device) -> bool:
 def multiprocessors(device: torch.device) -> int:
     """Of a GPU; in the emulator those of an H100."""
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 132
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A launch but for the addresses: all that follows from shapes, strides, dtypes and alignment."""
+
+    source: str
+    options: tuple[str, ...]
+    kernel: str
+    grid: tuple[int, int]
+    threads: int
+    parameter: bytes
+
+    def run(self, parameter: ctypes.Structure, device: torch.device) -> None:
+        """Launch it."""
+        nvrtc.launch(self.source, self.options, self.kernel, self.grid, self.threads, 0, parameter, device)
+
+
+class Plans:
+    """The plans of calls that were, so that a decoding step is not thought over for each token."""
+
+    def __init__(self, most: int = 4096) -> None:
+        self._kept: dict[Any, Plan] = {}
+        self._most = most
+
+    def find(self, key: Any) -> Plan | None:
+        """That of a call like this one."""
+        return None if key is None else self._kept.get(key)
+
+    def keep(self, key: Any, plan: Plan) -> None:
+        """Keep one, and no more than there is room for."""
+        if key is not None:
+            if len(self._kept) >= self._most:
+                self._kept.clear()
+            self._kept[key] = plan
+
+
+def signature(operands: Iterable[Tensor | None], *others: Any) -> Any:
+    """All of a call that a plan follows from, if its operands are on a GPU."""
+    parts: list[Any] = [forms.asked(), *others]
+    for x in operands:
+        if x is None:
+            parts.append(None)
+        elif x.is_cuda and x.layout is torch.strided:
+            parts.append((x.shape, x.stride(), x.dtype, x.get_device(), x.data_ptr() & 15))
+        else:
+            return None
+    return tuple(parts)
 
 
 @functools.cache

@@ -77,6 +77,18 @@ def test_steps_of_convolutions(case: ConvStep, launched: list[str]) -> None:
     assert launched == ["conv_step"]
 
 
+def test_a_second_call_is_as_the_first(launched: list[str]) -> None:
+    for case in (Step(), Step(indices=torch.int64, **LOW), Step(scattered=True), Step(given=()), Step(softplus=False)):
+        for _ in range(3):
+            step_cases.compare(case, "cuda", selective_state_update, plainly(selective_state_update))
+    for other in (ConvStep(), ConvStep(kept=3), ConvStep(indices=torch.int32), ConvStep(activation=None)):
+        for _ in range(3):
+            conv_cases.compare_step(other, "cuda", causal_conv1d_update, plainly(operator._update_in_steps))
+    assert len(launched) == 27
+    with pytest.raises(ValueError, match="operand 'A'"):
+        selective_state_update(**{**Step().operands("cuda"), "A": torch.ones(5, 3, device="cuda")})
+
+
 def test_through_autograd() -> None:
     operands = Conv(96).operands("cuda")
     own = {k: v.requires_grad_() if isinstance(v, Tensor) else v for k, v in operands.items()}

@@ -18,6 +18,7 @@ from flopscan.ops.selective_scan import nvrtc
 _SIDE = 64  # channels and positions of a tile
 MAX_WIDTH = 16  # of a filter
 MAX_STEPS = 8  # new positions of a decoding step
+PLANS = kernels.Plans()
 
 
 @dataclass(frozen=True)
@@ -134,18 +135,32 @@ def backward(
 
 def update(
     x: Tensor, conv_state: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None,
-    conv_state_indices: Tensor | None, threads: int = 128,
+    conv_state_indices: Tensor | None, threads: int = 128, plan: kernels.Plan | None = None,
 ) -> Tensor:  # fmt: skip
     """The output (b d l) of new positions; ``conv_state`` moves on."""
-    (b, d, l), width, kept = x.shape, weight.shape[-1], conv_state.shape[-1]
+    plan = plan or planned(x, conv_state, weight, bias, activation, conv_state_indices, threads)
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    step = ConvStep.from_buffer_copy(plan.parameter)
+    step.y, step.x.at, step.state.at, step.weight = y.data_ptr(), x.data_ptr(), conv_state.data_ptr(), weight.data_ptr()
+    if bias is not None:
+        step.bias = bias.data_ptr()
+    if conv_state_indices is not None:
+        step.slots = conv_state_indices.data_ptr()
+    plan.run(step, x.device)
+    return y
+
+
+def planned(
+    x: Tensor, conv_state: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None,
+    conv_state_indices: Tensor | None, threads: int = 128,
+) -> kernels.Plan:  # fmt: skip
+    """How such a decoding step is launched."""
+    (b, d, l), width, kept = x.shape, weight.shape[-1], conv_state.shape[-1]
     step = ConvStep()
-    step.x, step.state = (Matrix(each.data_ptr(), *each.stride()) for each in (x, conv_state))
+    step.x, step.state = (Matrix(0, *each.stride()) for each in (x, conv_state))
     _weights(step, weight, bias)
     if conv_state_indices is not None:
-        step.slots, step.slot_step = conv_state_indices.data_ptr(), conv_state_indices.stride(0)
-        step.wide = conv_state_indices.dtype == torch.int64
-    step.y = y.data_ptr()
+        step.slot_step, step.wide = conv_state_indices.stride(0), conv_state_indices.dtype == torch.int64
     step.batch, step.channels, step.length, step.cache = b, d, l, conv_state.shape[0]
     whole = l == 1 and kept * conv_state.element_size() in (4, 8, 16) and kernels.aligned(conv_state, -1, kept)
     options = kernels.macros(
@@ -153,8 +168,7 @@ def update(
         KEPT=kept, SILU=activation is not None, WHOLE=whole, THREADS=threads,
     )  # fmt: skip
     source = kernels.source("causal_conv1d", "step.cu")
-    nvrtc.launch(source, options, "conv_step", (-(-b * d // threads), 1), threads, 0, step, x.device)
-    return y
+    return kernels.Plan(source, options, "conv_step", (-(-b * d // threads), 1), threads, bytes(step))
 
 
 def _operands(x: Tensor, weight: Tensor, bias: Tensor | None, initial_states: Tensor | None) -> Conv:

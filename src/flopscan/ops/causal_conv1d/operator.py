@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
+from flopscan.ops import kernels
 from flopscan.ops.causal_conv1d import cuda
 from flopscan.ops.checks import Shapes, check_dtype, check_tensors
 from flopscan.ops.functional import Transformable, one_by_one, refuse_second, transformed
@@ -246,12 +247,18 @@ def _compute_update(
     conv_state_indices: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """A decoding step by one kernel, or by the convolution."""
-    _check_update(x, conv_state, weight, conv_state_indices)
-    _check(x, weight, bias, None, activation)
-    if x.shape[-1] > cuda.MAX_STEPS or not cuda.supports(x, weight, bias, conv_state):
-        with torch.no_grad():
-            return _update_in_steps(x, conv_state, weight, bias, activation, conv_state_indices)
-    out = cuda.update(x, conv_state, weight, bias, activation, conv_state_indices)
+    operands = (x, conv_state, weight, bias)
+    key = kernels.signature((*operands, conv_state_indices), activation)
+    plan = cuda.PLANS.find(key)
+    if plan is None:
+        _check_update(x, conv_state, weight, conv_state_indices)
+        _check(x, weight, bias, None, activation)
+        if x.shape[-1] > cuda.MAX_STEPS or not cuda.supports(x, weight, bias, conv_state):
+            with torch.no_grad():
+                return _update_in_steps(*operands, activation, conv_state_indices)
+        plan = cuda.planned(*operands, activation, conv_state_indices)
+        cuda.PLANS.keep(key, plan)
+    out = cuda.update(*operands, activation, conv_state_indices, plan=plan)
     torch.autograd.graph.increment_version(conv_state)
     return out
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from flopscan.ops import kernels
-from flopscan.ops.selective_scan import nvrtc
+
+PLANS = kernels.Plans()
 
 
 @dataclass(frozen=True)
@@ -60,15 +61,37 @@ class Step(ctypes.Structure):
 def update(
     state: Tensor, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, z: Tensor | None,
     dt_bias: Tensor | None, dt_softplus: bool, state_batch_indices: Tensor | None, form: Form | None = None,
+    plan: kernels.Plan | None = None,
 ) -> Tensor:  # fmt: skip
     """The output of a step; ``state`` is moved on."""
+    plan = plan or planned(state, x, dt, A, B, C, D, z, dt_bias, dt_softplus, state_batch_indices, form)
+    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    step = Step.from_buffer_copy(plan.parameter)
+    step.y, step.state.at, step.x.at, step.dt.at = y.data_ptr(), state.data_ptr(), x.data_ptr(), dt.data_ptr()
+    step.A.at, step.B.at, step.C.at = A.data_ptr(), B.data_ptr(), C.data_ptr()
+    if D is not None:
+        step.D.at = D.data_ptr()
+    if z is not None:
+        step.z.at = z.data_ptr()
+    if dt_bias is not None:
+        step.bias.at = dt_bias.data_ptr()
+    if state_batch_indices is not None:
+        step.slots = state_batch_indices.data_ptr()
+    plan.run(step, x.device)
+    return y
+
+
+def planned(
+    state: Tensor, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, z: Tensor | None,
+    dt_bias: Tensor | None, dt_softplus: bool, state_batch_indices: Tensor | None, form: Form | None = None,
+) -> kernels.Plan:  # fmt: skip
+    """How such a step is launched."""
     heads = state.shape[1] if state.dim() == 4 else 1
     batch, channels, states = x.shape[0], state.shape[-2], state.shape[-1]
     tied, vector = A.stride(-1) == 0, 16 // state.element_size()
     rows = heads * channels
     if form is None:
         form = default_form(states, state.element_size(), rows, batch, tied, kernels.multiprocessors(x.device))
-    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
 
     step = Step()
     own = "hp" if state.dim() == 4 else "p"
@@ -76,10 +99,8 @@ def update(
     step.x, step.dt, step.z = (_operand(each, f"b{own}") for each in (x, dt, z))
     step.B, step.C = (_operand(each, "bn" if each.dim() == 2 else "bhn") for each in (B, C))
     step.D, step.bias = _operand(D, own), _operand(dt_bias, own)
-    step.y = y.data_ptr()
     if state_batch_indices is not None:
-        step.slots, step.slot_step = state_batch_indices.data_ptr(), state_batch_indices.stride(0)
-        step.wide = state_batch_indices.dtype == torch.int64
+        step.slot_step, step.wide = state_batch_indices.stride(0), state_batch_indices.dtype == torch.int64
     step.batch, step.heads, step.channels, step.states = batch, heads, channels, states
     step.groups = max(each.shape[1] if each.dim() == 3 else 1 for each in (B, C))
     step.cache, step.softplus = state.shape[0], dt_softplus
@@ -95,10 +116,9 @@ def update(
         THREADS=form.threads, TIED=tied, WHOLE=all(kernels.aligned(each, -1, vector) for each in along),
     )  # fmt: skip
     source = kernels.source("selective_state_update", "step.cu")
-    nvrtc.launch(source, options, "state_update", blocks, form.threads, 0, step, x.device)
-    return y
+    return kernels.Plan(source, options, "state_update", blocks, form.threads, bytes(step))
 
 
 def _operand(x: Tensor | None, axes: str) -> Operand:
-    """An operand that has these of the axes b h p n."""
-    return Operand() if x is None else Operand(x.data_ptr(), **dict(zip(axes, x.stride(), strict=True)))
+    """The strides of an operand that has these of the axes b h p n."""
+    return Operand() if x is None else Operand(**dict(zip(axes, x.stride(), strict=True)))

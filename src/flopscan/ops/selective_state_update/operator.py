@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from flopscan.ops import kernels
 from flopscan.ops.checks import Shapes, check_dtype, check_tensors
 from flopscan.ops.selective_state_update import cuda
 
@@ -82,9 +83,17 @@ def _compute(
     state_batch_indices: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """The step by one kernel, or in plain torch: as many operations as the formula has."""
-    _check(state=state, x=x, dt=dt, A=A, B=B, C=C, D=D, z=z, dt_bias=dt_bias, state_batch_indices=state_batch_indices)
-    if cuda.supports(state, x, dt, A, B, C, D, z, dt_bias):
-        out = cuda.update(state, x, dt, A, B, C, D, z, dt_bias, dt_softplus, state_batch_indices)
+    operands = (state, x, dt, A, B, C, D, z, dt_bias)
+    key = kernels.signature((*operands, state_batch_indices), dt_softplus)
+    plan = cuda.PLANS.find(key)
+    if plan is None:
+        _check(state=state, x=x, dt=dt, A=A, B=B, C=C, D=D, z=z, dt_bias=dt_bias,
+               state_batch_indices=state_batch_indices)  # fmt: skip
+        if cuda.supports(*operands):
+            plan = cuda.planned(*operands, dt_softplus, state_batch_indices)
+            cuda.PLANS.keep(key, plan)
+    if plan is not None:
+        out = cuda.update(*operands, dt_softplus, state_batch_indices, plan=plan)
         torch.autograd.graph.increment_version(state)
         return out
     real = torch.promote_types(torch.promote_types(x.dtype, state.dtype), torch.float32)
