@@ -71,7 +71,9 @@ CONVS = [
     Conv(63, dtype=BFLOAT, weights=BFLOAT), Conv(4, w=6), Conv(36, w=6, dtype=BFLOAT),
     *(Conv(order=order) for order in ("half of rows", "off by one", "scattered")),
     *(Conv(grad=grad) for grad in ("channels last", "expanded", "scattered", "off by one")),
-    Conv(**LAST, grad="channels last", d=8), Conv(264, b=3, d=33), Conv(2056, b=1, d=2), Conv(520, b=1, d=3, **LAST),
+    Conv(136, d=72, **LAST, dtype=BFLOAT), Conv(136, d=72, grad="channels last", dtype=BFLOAT),
+    Conv(w=10, grad="scattered"), Conv(**LAST, grad="channels last", d=8), Conv(264, b=3, d=33), Conv(2056, b=1, d=2),
+    Conv(520, b=1, d=3, **LAST),
 ]  # fmt: skip
 
 

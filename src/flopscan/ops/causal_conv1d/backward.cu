@@ -94,7 +94,7 @@ extern "C" __global__ void LAUNCH_BOUNDS(THREADS, WIDTH <= 5 ? 768 / THREADS : 1
 }
 
 // Any strides, SPAN 8: a block goes over the tiles of a segment of SIDE channels, eight threads to a channel.
-extern "C" __global__ void LAUNCH_BOUNDS(THREADS, WIDTH <= 5 ? 768 / THREADS : 1) conv_tiles_backward(const Conv s) {
+extern "C" __global__ void LAUNCH_BOUNDS(THREADS, (WIDTH > 4 ? 256 : X_ALONG == 2 ? 768 : 512) / THREADS) conv_tiles_backward(const Conv s) {
   SHARED_MEMORY(memory);
   const int XS = SIDE + 2 * BEFORE, GS = SIDE + BEFORE, across = (s.channels + SIDE - 1) / SIDE, TURNS = SIDE * 8 / THREADS;
   float *xs = (float*)memory, *gs = xs + SIDE * PITCH(XS);
@@ -105,8 +105,8 @@ extern "C" __global__ void LAUNCH_BOUNDS(THREADS, WIDTH <= 5 ? 768 / THREADS : 1
 #pragma unroll
   for (int turn = 0; turn < TURNS; turn++) clear(sum[turn]);
   for (int t = begin; t < end; t += SIDE) {
-    fill<TX, X_ALONG, XS>(xs, s.x, b, d, t - BEFORE, s.channels, s.length);
-    fill<TG, G_ALONG, GS>(gs, s.grad, b, d, t, s.channels, s.length);
+    fill<TX, X_ALONG, XS, BEFORE>(xs, s.x, b, d, t - BEFORE, s.channels, s.length);
+    fill<TG, G_ALONG, GS, 0>(gs, s.grad, b, d, t, s.channels, s.length);
     sync_block();
     if (t == 0) {
       fill_before<XS>(xs, s, b, d);

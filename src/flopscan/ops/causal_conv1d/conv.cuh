@@ -44,14 +44,14 @@ DEVICE float before(const Conv& s, int b, int d, int t) {
 #define PADDED(pos) ((pos) + (pos) / 32)
 #define PITCH(count) (((count) + (count) / 32 + 5) / 8 * 8 + 2)
 
-// The positions [t, t + COUNT) of a tile's channels, from d on, into shared memory; what is not there is zero.
-// ALONG: 0, lanes along l; 1, lanes along d; 2, lanes along d with 16 bytes each.
-template <class T, int ALONG, int COUNT>
+// The positions [t, t + COUNT) of a tile's channels, from d on, into shared memory; what is not there is zero. The tile
+// itself begins at t + FIRST. ALONG: 0, lanes along l; 1, along d; 2, along d with 16 bytes each; 3, along l with 16.
+template <class T, int ALONG, int COUNT, int FIRST>
 DEVICE void fill(float* tile, const Matrix& m, i64 b, int d, int t, int channels, int length) {
   const T* from = (const T*)m.at + b * m.b;
   if (ALONG == 2) {
     const int E = 16 / (int)sizeof(T), VECTORS = SIDE / E, ACROSS = 4;
-#pragma unroll 4
+#pragma unroll 2
     for (int e = threadIdx.x; e < (COUNT + 7) / 8 * 8 * VECTORS; e += THREADS) {
       const int pos = e / (8 * VECTORS) * 8 + e / ACROSS % 8, c = (e % (8 * VECTORS) / (8 * ACROSS) * ACROSS + e % ACROSS) * E;
       if (pos >= COUNT) continue;
@@ -63,9 +63,24 @@ DEVICE void fill(float* tile, const Matrix& m, i64 b, int d, int t, int channels
       for (int i = 0; i < E; i++) tile[(c + i) * PITCH(COUNT) + PADDED(pos)] = get(p, i);
     }
   } else {
+    const int E = 16 / (int)sizeof(T), VECTORS = SIDE / E;
+    if (ALONG == 3) {
+#pragma unroll 2
+      for (int e = threadIdx.x; e < SIDE * VECTORS; e += THREADS) {
+        const int pos = FIRST + e % VECTORS * E, c = e / VECTORS;
+        Pack<T, E> p;
+#pragma unroll
+        for (int i = 0; i < Pack<T, E>::WORDS; i++) p.words[i] = 0;
+        if (t + pos < length && d + c < channels) load(p, from + (i64)(d + c) * m.d + t + pos);
+#pragma unroll
+        for (int i = 0; i < E; i++) tile[c * PITCH(COUNT) + PADDED(pos + i)] = get(p, i);
+      }
+    }
+    const int REST = ALONG == 3 ? COUNT - SIDE : COUNT;            // positions that are left, those before the tile first
 #pragma unroll 4
-    for (int e = threadIdx.x; e < COUNT * SIDE; e += THREADS) {
-      const int pos = ALONG ? e / SIDE : e % COUNT, c = ALONG ? e % SIDE : e / COUNT;
+    for (int e = threadIdx.x; e < REST * SIDE; e += THREADS) {
+      const int r = ALONG == 1 ? e / SIDE : e % (REST ? REST : 1), c = ALONG == 1 ? e % SIDE : e / (REST ? REST : 1);
+      const int pos = ALONG == 3 && r >= FIRST ? r + SIDE : r;
       float v = 0.f;
       if (t + pos >= 0 && t + pos < length && d + c < channels) v = read(from + (i64)(d + c) * m.d + (i64)(t + pos) * m.l);
       tile[c * PITCH(COUNT) + PADDED(pos)] = v;

@@ -206,10 +206,11 @@ def _span(width: int, *rows: Tensor) -> int:
 
 
 def _along(x: Tensor) -> int:
-    """How x (b d l) is read into a tile: along l, along d, along d by 16 bytes."""
+    """How x (b d l) is read into a tile: along l, along d, along d by 16 bytes, along l by 16 bytes."""
+    vector = 16 // x.element_size()
     if x.stride(1) != 1 or (x.stride(2) == 1 and x.shape[2] > 1):
-        return 0
-    return 2 if kernels.aligned(x, 1, 16 // x.element_size()) else 1
+        return 3 if kernels.aligned(x, -1, vector) else 0
+    return 2 if kernels.aligned(x, 1, vector) else 1
 
 
 def default_form(b: int, d: int, l: int, span: int, multiprocessors: int) -> Form:

@@ -33,7 +33,7 @@ extern "C" __global__ void LAUNCH_BOUNDS(THREADS, 1) conv_tiles(const Conv s) {
   float* tile = (float*)memory;
   const int COUNT = SIDE + BEFORE, across = (s.channels + SIDE - 1) / SIDE;
   const int b = blockIdx.y, d = blockIdx.x % across * SIDE, t = blockIdx.x / across * SIDE;
-  fill<TX, X_ALONG, COUNT>(tile, s.x, b, d, t - BEFORE, s.channels, s.length);
+  fill<TX, X_ALONG, COUNT, BEFORE>(tile, s.x, b, d, t - BEFORE, s.channels, s.length);
   sync_block();
   if (t == 0) {
     fill_before<COUNT>(tile, s, b, d);
