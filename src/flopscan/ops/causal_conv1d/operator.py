@@ -8,7 +8,7 @@ Source: causal_conv1d `causal_conv1d_ref`, whose names and layouts these are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -24,6 +24,8 @@ from flopscan.ops.functional import Transformable, one_by_one, refuse_second, tr
 _OP, _UPDATE = "causal_conv1d", "causal_conv1d_update"
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _OPERANDS = "Tensor x, Tensor weight, Tensor? bias=None, Tensor? initial_states=None, str? activation=None"
+
+_exporting: Callable[[], bool] = getattr(torch.compiler, "is_exporting", lambda: False)  # of torch 2.7
 
 _library = torch.library.Library("flopscan", "FRAGMENT")
 _library.define(f"causal_conv1d({_OPERANDS}) -> Tensor", tags=[torch.Tag.pt2_compliant_tag])
@@ -93,10 +95,12 @@ def causal_conv1d_update(
 def _is_whole(*operands: Tensor | None) -> bool:
     """Whether a decoding step is an operator of its own: on a GPU, where nobody asks for gradients.
 
-    Nor a mode of torch's dispatcher for what is done: a counter sees the convolution, on every device.
+    Nor a mode of torch's dispatcher or an exporter for what is done: those see the convolution, on every device.
     """
     given = [x for x in operands if x is not None]
-    if not all(x.is_cuda for x in given) or (torch.is_grad_enabled() and any(x.requires_grad for x in given)):
+    if not all(isinstance(x, Tensor) and x.is_cuda for x in given) or _exporting():
+        return False
+    if torch.is_grad_enabled() and any(x.requires_grad for x in given):
         return False
     return torch.compiler.is_compiling() or not (transformed() or is_in_torch_dispatch_mode())
 
