@@ -134,6 +134,8 @@ template <class V> static inline V load_once(const V* at) { return *at; }
 template <class T> static inline T* opaque(T* p) { return p; }
 static inline int opaque(int x) { return x; }
 static inline void store_now(words4* at, words4 v) { *at = v; }
+template <class V> static inline V load_now(const V* at) { return *at; }
+static inline void stop() { abort(); }
 static inline float shuffle_xor(float v, int mask) { return emulator::exchange(v, (threadIdx.x & 31) ^ mask); }
 static inline float shuffle_up(float v, int by) {
   int lane = threadIdx.x & 31;

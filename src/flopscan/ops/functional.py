@@ -59,18 +59,18 @@ class Transformable:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the operator returns."""
-        if _transformed():
+        if transformed():
             return self._forward.apply(*args, kwargs)
         return _operator(self.name)(*args, **kwargs)
 
     def gradient(self, *args: Any) -> Any:
         """What the gradient operator returns."""
-        if _transformed():
+        if transformed():
             return self._gradient.apply(*args, {})
         return _operator(f"{self.name}_backward")(*args)
 
 
-def _transformed() -> bool:
+def transformed() -> bool:
     """Whether a transform of torch.func is at work, outside of a compiler, which sees through it by itself."""
     return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
 

@@ -14,7 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from flopscan.ops import kernels
 from flopscan.ops.checks import Shapes, check_dtype, check_tensors
+from flopscan.ops.selective_state_update import cuda
 
 _OP = "selective_state_update"
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -80,8 +82,20 @@ def _compute(
     z: Tensor | None = None, dt_bias: Tensor | None = None, dt_softplus: bool = False,
     state_batch_indices: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
-    """The step in plain torch: as many operations as the formula has."""
-    _check(state=state, x=x, dt=dt, A=A, B=B, C=C, D=D, z=z, dt_bias=dt_bias, state_batch_indices=state_batch_indices)
+    """The step by one kernel, or in plain torch: as many operations as the formula has."""
+    operands = (state, x, dt, A, B, C, D, z, dt_bias)
+    key = kernels.signature((*operands, state_batch_indices), dt_softplus)
+    plan = cuda.PLANS.find(key)
+    if plan is None:
+        _check(state=state, x=x, dt=dt, A=A, B=B, C=C, D=D, z=z, dt_bias=dt_bias,
+               state_batch_indices=state_batch_indices)  # fmt: skip
+        if cuda.supports(*operands):
+            plan = cuda.planned(*operands, dt_softplus, state_batch_indices)
+            cuda.PLANS.keep(key, plan)
+    if plan is not None:
+        out = cuda.update(*operands, dt_softplus, state_batch_indices, plan=plan)
+        torch.autograd.graph.increment_version(state)
+        return out
     real = torch.promote_types(torch.promote_types(x.dtype, state.dtype), torch.float32)
     own = state if state_batch_indices is None else state[state_batch_indices]
     drive, step = x.to(real), dt.to(real)

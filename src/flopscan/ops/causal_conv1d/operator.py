@@ -8,24 +8,34 @@ Source: causal_conv1d `causal_conv1d_ref`, whose names and layouts these are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
+from flopscan.ops import kernels
+from flopscan.ops.causal_conv1d import cuda
 from flopscan.ops.checks import Shapes, check_dtype, check_tensors
-from flopscan.ops.functional import Transformable, one_by_one, refuse_second
+from flopscan.ops.functional import Transformable, one_by_one, refuse_second, transformed
 
 _OP, _UPDATE = "causal_conv1d", "causal_conv1d_update"
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _OPERANDS = "Tensor x, Tensor weight, Tensor? bias=None, Tensor? initial_states=None, str? activation=None"
 
+_exporting: Callable[[], bool] = getattr(torch.compiler, "is_exporting", lambda: False)  # of torch 2.7
+
 _library = torch.library.Library("flopscan", "FRAGMENT")
 _library.define(f"causal_conv1d({_OPERANDS}) -> Tensor", tags=[torch.Tag.pt2_compliant_tag])
 _library.define(
     f"causal_conv1d_backward(Tensor grad, {_OPERANDS}) -> (Tensor, Tensor, Tensor, Tensor)",
+    tags=[torch.Tag.pt2_compliant_tag],
+)
+_library.define(
+    "causal_conv1d_update(Tensor x, Tensor(a!) conv_state, Tensor weight, Tensor? bias=None, str? activation=None, "
+    "Tensor? conv_state_indices=None) -> Tensor",
     tags=[torch.Tag.pt2_compliant_tag],
 )
 
@@ -76,16 +86,40 @@ def causal_conv1d_update(
         raise NotImplementedError("causal_conv1d_update: a circular state (cache_seqlens) is not supported")
     _check_update(x, conv_state, weight, conv_state_indices)
     steps = x.unsqueeze(-1) if x.dim() == 2 else x
+    whole = _is_whole(x, conv_state, weight, bias)
+    update = torch.ops.flopscan.causal_conv1d_update.default if whole else _update_in_steps
+    out: Tensor = update(steps, conv_state, weight, bias, activation, conv_state_indices)
+    return out.squeeze(-1) if x.dim() == 2 else out
+
+
+def _is_whole(*operands: Tensor | None) -> bool:
+    """Whether a decoding step is an operator of its own: on a GPU, where nobody asks for gradients.
+
+    Nor a mode of torch's dispatcher or an exporter for what is done: those see the convolution, on every device.
+    """
+    given = [x for x in operands if x is not None]
+    if not all(isinstance(x, Tensor) and x.is_cuda for x in given) or _exporting():
+        return False
+    if torch.is_grad_enabled() and any(x.requires_grad for x in given):
+        return False
+    return torch.compiler.is_compiling() or not (transformed() or is_in_torch_dispatch_mode())
+
+
+def _update_in_steps(
+    x: Tensor, conv_state: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None,
+    conv_state_indices: Tensor | None,
+) -> Tensor:  # fmt: skip
+    """The output (b d l): the convolution after the state, and the state moved on."""
     own = conv_state if conv_state_indices is None else conv_state[conv_state_indices]
     width, kept = weight.shape[-1], conv_state.shape[-1]
     before = own[..., kept - width + 1 :].to(x.dtype)
-    out: Tensor = transformable(steps, weight, bias, before, activation)
-    moved = torch.cat((own, steps.to(own.dtype)), -1)[..., steps.shape[-1] :]
+    out: Tensor = transformable(x, weight, bias, before, activation)
+    moved = torch.cat((own, x.to(own.dtype)), -1)[..., x.shape[-1] :]
     if conv_state_indices is None:
         conv_state.copy_(moved)
     else:
         conv_state.index_copy_(0, conv_state_indices.long(), moved)
-    return out.squeeze(-1) if x.dim() == 2 else out
+    return out
 
 
 def _check(x: Tensor, weight: Tensor, bias: Any, initial_states: Any, activation: str | None) -> None:
@@ -159,8 +193,10 @@ def _compute(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, initial_states: Tensor | None = None,
     activation: str | None = None,
 ) -> Tensor:  # fmt: skip
-    """The convolution as w products of all steps at once, in float32 or float64."""
+    """The convolution by a kernel, or as w products of all steps at once, in float32 or float64."""
     _check(x, weight, bias, initial_states, activation)
+    if cuda.supports(x, weight, bias, initial_states):
+        return cuda.forward(x, weight, bias, initial_states, activation)
     real = _real(x)
     whole = _before(x.to(real), weight, initial_states)
     out = _sum(whole, weight.to(real), None if bias is None else bias.to(real), x.shape[-1])
@@ -182,6 +218,9 @@ def _compute_backward(
 ) -> tuple[Tensor, ...]:  # fmt: skip
     """The gradients of x, weight, bias and the initial states; of shape (0,) where there is no operand."""
     _check(x, weight, bias, initial_states, activation)
+    if cuda.supports(x, weight, bias, initial_states, grad):
+        grads = cuda.backward(grad, x, weight, bias, initial_states, activation)
+        return tuple(x.new_empty(0) if each is None else each for each in grads)
     real, length, width = _real(x), x.shape[-1], weight.shape[-1]
     whole, filters, grad = _before(x.to(real), weight, initial_states), weight.to(real), grad.to(real)
     if activation:
@@ -207,10 +246,43 @@ def _shape_backward(grad: Tensor, x: Tensor, weight: Tensor, *rest: Any) -> tupl
     return tuple(x.new_empty(0) if each is None else each.new_empty(each.shape) for each in (x, weight, *optional))
 
 
+def _compute_update(
+    x: Tensor, conv_state: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str | None = None,
+    conv_state_indices: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """A decoding step by one kernel, or by the convolution."""
+    operands = (x, conv_state, weight, bias)
+    key = kernels.signature((*operands, conv_state_indices), activation)
+    plan = cuda.PLANS.find(key)
+    if plan is None:
+        _check_update(x, conv_state, weight, conv_state_indices)
+        _check(x, weight, bias, None, activation)
+        if x.shape[-1] > cuda.MAX_STEPS or not cuda.supports(x, weight, bias, conv_state):
+            with torch.no_grad():
+                return _update_in_steps(*operands, activation, conv_state_indices)
+        plan = cuda.planned(*operands, activation, conv_state_indices)
+        cuda.PLANS.keep(key, plan)
+    out = cuda.update(*operands, activation, conv_state_indices, plan=plan)
+    torch.autograd.graph.increment_version(conv_state)
+    return out
+
+
+def _shape_update(
+    x: Tensor, conv_state: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str | None = None,
+    conv_state_indices: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """Its output without values."""
+    _check_update(x, conv_state, weight, conv_state_indices)
+    _check(x, weight, bias, None, activation)
+    return x.new_empty(x.shape)
+
+
 _library.impl("causal_conv1d", _compute, "CompositeExplicitAutograd")
 _library.impl("causal_conv1d", _shape, "Meta")
 _library.impl("causal_conv1d_backward", _compute_backward, "CompositeExplicitAutograd")
 _library.impl("causal_conv1d_backward", _shape_backward, "Meta")
+_library.impl("causal_conv1d_update", _compute_update, "CompositeExplicitAutograd")
+_library.impl("causal_conv1d_update", _shape_update, "Meta")
 
 
 def _save(ctx: Any, inputs: Sequence[Any], output: Tensor) -> None:
