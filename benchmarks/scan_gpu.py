@@ -27,16 +27,15 @@ import scan_public
 from flopscan.ops.selective_scan import cuda, nvrtc
 from scan_cases import ROWS, Job, check
 from scan_jobs import compile_all, jobs, warm
-from scan_times import copy_bandwidth, counters, measure, memory, model, once, opcodes, profile
+from scan_times import copy_bandwidth, measure, memory, model, once, profile
 
 
 def run(job: Job, device: str, out: Path) -> Job:
     """What a job finds."""
     if job["kind"] == "check":
         return check(job, device)
-    by_ncu = {"profile": profile, "counters": counters, "opcodes": opcodes}
-    if job["kind"] in by_ncu:
-        return by_ncu[job["kind"]](job, out)
+    if job["kind"] == "profile":
+        return profile(job, out)
     if job["kind"] == "model":
         with scan_public.in_place_of_ours() if job.get("public") else contextlib.nullcontext():
             return model(job)

@@ -13,7 +13,7 @@ from flopscan.ops.selective_scan import cuda, nvrtc
 from flopscan.ops.selective_scan.cuda import Rows
 from scan_cases import ROWS, Job, checks, default_form, form_of
 from scan_public import BUILD
-from scan_times import COUNTED, row_operands
+from scan_times import row_operands
 
 
 def cell(row: str, direction: str, label: str = "default", form: Job | None = None, **more: Any) -> Job:
@@ -32,40 +32,21 @@ def cell(row: str, direction: str, label: str = "default", form: Job | None = No
 EIGHT = {"lanes": 8, "states": 2}
 # other ways to compile the kernels, on the rows that they are about, the most promising first
 VARIANTS: dict[tuple[str, str], list[Job]] = {
-    ("mamba-130m", "forward"): [
-        {**EIGHT, "resident": 6}, {**EIGHT, "resident": 5}, {**EIGHT, "resident": 4},
-        {**EIGHT, "resident": 6, "unroll": 3}, {**EIGHT, "resident": 6, "unroll": 1}, {"unroll": 7}, {"unroll": 4},
-        {"unroll": 1}, EIGHT,
-    ],
-    ("mamba-2.8b", "forward"): [
-        {**EIGHT, "resident": 5}, {**EIGHT, "resident": 6}, {**EIGHT, "resident": 4},
-        {**EIGHT, "resident": 5, "unroll": 1}, EIGHT,
-    ],
-    ("mamba-130m", "backward"): [
-        {**EIGHT, "resident_backward": 4}, {**EIGHT, "resident_backward": 5}, {**EIGHT, "resident_backward": 3},
-        {"warps": 2, "resident_backward": 6},
-    ],
-    ("mamba-2.8b", "backward"): [
-        {**EIGHT, "resident_backward": 5}, {**EIGHT, "resident_backward": 4}, {**EIGHT, "resident_backward": 3},
-    ],
-    ("mamba-long", "forward"): [
-        {**EIGHT, "resident": 6, "fill": 6}, {**EIGHT, "resident": 5, "fill": 5}, {**EIGHT, "resident": 4, "fill": 4},
-        {"fill": 2}, {"fill": 4},
-    ],
-    ("mamba-long", "backward"): [
-        {**EIGHT, "resident_backward": 4, "fill": 4}, {**EIGHT, "resident_backward": 5, "fill": 5},
-    ],
-    ("mamba-130m-fp32", "forward"): [{**EIGHT, "resident": 5}, {**EIGHT, "resident": 6}, {"unroll": 7}],
-    ("mamba-130m-fp32", "backward"): [{**EIGHT, "resident_backward": 4}, {**EIGHT, "resident_backward": 5}],
-    ("vmamba-v0", "forward"): [
-        {**EIGHT, "resident": 5}, {"lanes": 2, "states": 8, "unroll": 1}, {"unroll": 1},
-    ],
-    ("vmamba-v0", "backward"): [{**EIGHT, "resident_backward": 4}, {**EIGHT, "resident_backward": 5}],
-    ("vmamba-t-3", "forward"): [{"rows": 4}, {"rows": 16}, {"resident": 6}],
-    ("vmamba-t-1", "forward"): [{"rows": 1}, {"rows": 4}],
-    ("vmamba-t-3", "backward"): [{"rows": 4}, {"rows": 8}],
-    ("vmamba-t-1", "backward"): [{"rows": 2}, {"rows": 8}],
-}  # fmt: skip
+    ("mamba-130m", "forward"): [{**EIGHT, "resident": 4}, {"unroll": 7}],
+    ("mamba-2.8b", "forward"): [{**EIGHT, "resident": 5, "unroll": 1}, {**EIGHT, "resident": 4}],
+    ("mamba-130m", "backward"): [{**EIGHT, "resident_backward": 4}],
+    ("mamba-2.8b", "backward"): [{**EIGHT, "resident_backward": 5}],
+    ("mamba-long", "forward"): [{**EIGHT, "resident": 4, "fill": 4}, {"fill": 4}],
+    ("mamba-long", "backward"): [{**EIGHT, "resident_backward": 4, "fill": 4}],
+    ("mamba-130m-fp32", "forward"): [{**EIGHT, "resident": 5}, {"unroll": 7}],
+    ("mamba-130m-fp32", "backward"): [{**EIGHT, "resident_backward": 4}],
+    ("vmamba-v0", "forward"): [{**EIGHT, "resident": 5}, {"lanes": 2, "states": 8, "unroll": 1}],
+    ("vmamba-v0", "backward"): [{**EIGHT, "resident_backward": 5}],
+    ("vmamba-t-3", "forward"): [{"rows": 4}, {"resident": 6}],
+    ("vmamba-t-1", "forward"): [{"rows": 1}],
+    ("vmamba-t-3", "backward"): [{"rows": 8}],
+    ("vmamba-t-1", "backward"): [{"rows": 8}],
+}
 
 
 def variants() -> list[Job]:
@@ -96,9 +77,6 @@ def jobs(emulate: bool) -> list[Job]:
         *defaults,
         *checked[:12],
         *several[: len(VARIANTS)],
-        about("profile", "mamba-130m", direction="forward"),
-        about("profile", "mamba-130m", direction="backward"),
-        {"kind": "counters", "label": "counters"},
         about("memory", "mamba-130m"),
         about("memory", "mamba-130m-fp32"),
         *models(),
@@ -111,12 +89,11 @@ def jobs(emulate: bool) -> list[Job]:
         cell("mamba-130m", "backward", "deterministic", deterministic=True),
         *checked[12:30],
         *triton_jobs(),
-        about("profile", "vmamba-t-3", direction="forward"),
         *several[2 * len(VARIANTS) :],
-        {"kind": "opcodes", "label": "opcodes"},
         *checked[30:],
         *checks("triton"),
         *((*(about("public", row) for row in ROWS), *models(public=True)) if os.environ.get(BUILD) else ()),
+        *(about("profile", "mamba-130m", direction=direction) for direction in ("forward", "backward")),
     ]
 
 
@@ -161,12 +138,6 @@ def warm(which: int, of: int) -> None:
 
 def kernels(job: Job) -> list[tuple[str, tuple[str, ...]]]:
     """The kernels that a job compiles: name and options."""
-    if job["kind"] == "counters":
-        several = [
-            {"kind": "check", "shape": shape, "dtype": dtype, "given": ["z"] if z else []}
-            for shape, dtype, z in COUNTED
-        ]
-        return [kernel for each in several for kernel in kernels(each)]
     if job["kind"] not in ("check", "measure") or job.get("module", "cuda") != "cuda":
         return []
     _, _, length, states, _ = job["shape"]

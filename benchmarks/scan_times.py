@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import subprocess
 import sys
 import time
@@ -191,63 +188,8 @@ def _once(out: Path, what: str) -> list[str]:
     return [sys.executable, program, "--out", str(out), "--once", what]
 
 
-# whose executed operations are counted: shape, dtype, z. Short enough for one segment, but for those of 2048 positions
-COUNTED = [
-    (shape, dtype, z)
-    for shape, dtype in (
-        ((2, 64, 512, 16, 1), "float32"), ((2, 64, 512, 16, 1), "bfloat16"), ((2, 64, 256, 16, 1), "float32"),
-        ((2, 128, 512, 16, 1), "float32"), ((2, 64, 512, 16, 2), "float32"), ((2, 64, 500, 16, 1), "float32"),
-        ((2, 64, 2048, 16, 1), "float32"), ((2, 64, 512, 1, 1), "float32"), ((2, 64, 512, 1, 1), "float16"),
-        ((2, 64, 1024, 1, 1), "float32"), ((2, 64, 3136, 1, 4), "float32"), ((2, 64, 196, 1, 4), "float32"),
-    )
-    for z in (False, True)
-]  # fmt: skip
-
-
-def counters(job: Job, out: Path) -> Job:
-    """What the default kernels execute at the shapes of COUNTED, into counters.json (and, by opcode, a text)."""
-    command = ["ncu", "--clock-control", "none", "--kernel-name", "regex:^(scan|rows)_", "--csv", "--page", "raw"]
-    launches = _once(out, "counted")
-    done = subprocess.run([*command, "--metrics", COUNTERS, *launches], capture_output=True, text=True, timeout=55)
-    (out / "counters.csv").write_text(done.stdout + done.stderr)
-    lines = done.stdout.splitlines()
-    start = next(i for i, line in enumerate(lines) if line.startswith('"ID"'))
-    rows = list(csv.DictReader(io.StringIO("\n".join(lines[start:]))))[1:]  # after the row of units
-    found, edges, which = [], [], 0
-    for row in rows:
-        counts = {
-            k.split("_op_")[-1].split(".")[0]: v.replace(",", "") for k, v in row.items() if k.startswith("smsp__")
-        }
-        one = {"kernel": row["Kernel Name"], "grid": row["Grid Size"], **{k: float(v) for k, v in counts.items()}}
-        if "edges" in row["Kernel Name"]:
-            edges.append(one)
-            continue
-        shape, dtype, z = COUNTED[which // 2]  # forward, then backward of each
-        found.append({"shape": shape, "dtype": dtype, "z": z, **one, "edges": edges})
-        which, edges = which + 1, []
-    (out / "counters.json").write_text(json.dumps(found, indent=1))
-    return {"returned": done.returncode, "kernels": len(rows)}
-
-
-def opcodes(job: Job, out: Path) -> Job:
-    """Instructions executed by opcode, at the shapes of COUNTED, as ncu prints them."""
-    command = ["ncu", "--clock-control", "none", "--kernel-name", "regex:^(scan|rows)_", "--csv", "--page", "raw",
-               "--print-metric-instances", "values", "--metrics",
-               "sass__thread_inst_executed_true_per_opcode,sass__inst_executed_per_opcode"]  # fmt: skip
-    with (out / "opcodes.csv").open("w") as file:
-        done = subprocess.run([*command, *_once(out, "counted")], stdout=file, stderr=file, timeout=55)
-    return {"returned": done.returncode}
-
-
 def once(what: str) -> None:
-    """The launches that are profiled: two of one direction of a row, or both directions of every shape counted."""
-    if what == "counted":
-        for shape, dtype, z in COUNTED:
-            x = operands(shape, dtype, {"D", "delta_bias"} | ({"z"} if z else set()))
-            out, _, saved = cuda.forward(*x.values(), delta_softplus=True, keep=True, out_dtype=x["u"].dtype)
-            cuda.backward(out, None, *x.values(), saved, delta_softplus=True, deterministic=False)
-        torch.cuda.synchronize()
-        return
+    """The launches that are profiled: two of one direction of a row."""
     row, direction = what.split(":")
     x = row_operands(row)
     out, _, saved = cuda.forward(*x.values(), delta_softplus=True, keep=True, out_dtype=x["u"].dtype)

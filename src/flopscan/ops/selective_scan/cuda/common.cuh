@@ -22,14 +22,10 @@ DEVICE float from_half(u16 x) { float y; asm("cvt.f32.f16 %0, %1;" : "=f"(y) : "
 DEVICE u32 pack_half(float lo, float hi) { u32 y; asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(hi), "f"(lo)); return y; }
 DEVICE u32 pack_bfloat(float lo, float hi) { u32 y; asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(hi), "f"(lo)); return y; }
 template <class V> DEVICE V load_once(const V* at);
-template <> DEVICE words4 load_once(const words4* at) {
-  words4 v; asm("ld.global.nc.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(at)); return v;
-}
-template <> DEVICE words2 load_once(const words2* at) {
-  words2 v; asm("ld.global.nc.v2.u32 {%0,%1}, [%2];" : "=r"(v.x), "=r"(v.y) : "l"(at)); return v;
-}
-template <> DEVICE u32 load_once(const u32* at) { u32 v; asm("ld.global.nc.u32 %0, [%1];" : "=r"(v) : "l"(at)); return v; }
-template <> DEVICE u16 load_once(const u16* at) { u16 v; asm("ld.global.nc.u16 %0, [%1];" : "=h"(v) : "l"(at)); return v; }
+template <> DEVICE words4 load_once(const words4* at) { uint4 v = __ldg((const uint4*)at); return words4{v.x, v.y, v.z, v.w}; }
+template <> DEVICE words2 load_once(const words2* at) { uint2 v = __ldg((const uint2*)at); return words2{v.x, v.y}; }
+template <> DEVICE u32 load_once(const u32* at) { return __ldg(at); }
+template <> DEVICE u16 load_once(const u16* at) { return __ldg(at); }
 // A pointer that the compiler must keep: it cannot see where it comes from.
 template <class T> DEVICE T* opaque(T* p) { asm volatile("" : "+l"(p)); return p; }
 DEVICE int opaque(int x) { asm volatile("" : "+r"(x)); return x; }
