@@ -112,14 +112,10 @@ def state_case(case: Case, mamba: Path | None, variants: bool) -> tuple[int, dic
     if mamba:
         public = public_step(mamba)
         calls["public"] = lambda: public(*given)
-    size, all_rows = state.element_size(), p * max(heads, 1)
-    form = step.default_form(n, size, all_rows, b, bool(heads), multiprocessors(x.device))
+    form = step.default_form(n, state.element_size())
     others = [replace(form, threads=t) for t in (64, 256)]
-    if heads:
-        others += [replace(form, lanes=form.lanes * 2, chunks=max(1, form.chunks // 2))]
-        others += [replace(form, lanes=form.lanes // 2, chunks=form.chunks * 2)]
-    else:
-        others += [replace(form, batches=k) for k in (1, 2, 4, 8) if k != form.batches and k <= b]
+    others += [replace(form, lanes=form.lanes * 2, chunks=max(1, form.chunks // 2))]
+    others += [replace(form, lanes=max(1, form.lanes // 2), chunks=form.chunks * 2)]
     for other in others if variants else ():
         calls[str(other)] = lambda form=other: step.update(*given, None, form=form)
     return moved, calls

@@ -15,23 +15,18 @@ PLANS = kernels.Plans()
 
 @dataclass(frozen=True)
 class Form:
-    """How the kernel is compiled: ``lanes`` for a row of states, ``chunks`` of 16 bytes each, ``batches`` at a time."""
+    """How the kernel is compiled: ``lanes`` for a row of states, ``chunks`` of 16 bytes each at a time."""
 
     lanes: int
     chunks: int
-    batches: int
     threads: int = 128
 
 
-def default_form(states: int, size: int, rows: int, batch: int, tied: bool, multiprocessors: int) -> Form:
-    """For so many states of ``size`` bytes; sequences share a thread where enough threads are left."""
+def default_form(states: int, size: int) -> Form:
+    """For so many states of ``size`` bytes, as measured: two chunks a lane, where there are enough."""
     vectors = -(-states * size // 16)
-    lanes = 8 if vectors <= 32 else 16 if vectors <= 64 else 32
-    lanes = min(lanes, 1 << (vectors - 1).bit_length())
-    chunks, batches = min(4, -(-vectors // lanes)), 1
-    while not tied and chunks == 1 and batches < 4 and rows * lanes * batch >= 2 * batches * 1024 * multiprocessors:
-        batches *= 2
-    return Form(lanes, chunks, batches)
+    lanes = min(8 if vectors <= 16 else 16 if vectors <= 64 else 32, 1 << (vectors - 1).bit_length())
+    return Form(lanes, min(4, -(-vectors // lanes)))
 
 
 def supports(*operands: Tensor | None) -> bool:
@@ -89,9 +84,7 @@ def planned(
     heads = state.shape[1] if state.dim() == 4 else 1
     batch, channels, states = x.shape[0], state.shape[-2], state.shape[-1]
     tied, vector = A.stride(-1) == 0, 16 // state.element_size()
-    rows = heads * channels
-    if form is None:
-        form = default_form(states, state.element_size(), rows, batch, tied, kernels.multiprocessors(x.device))
+    form = form or default_form(states, state.element_size())
 
     step = Step()
     own = "hp" if state.dim() == 4 else "p"
@@ -105,14 +98,14 @@ def planned(
     step.groups = max(each.shape[1] if each.dim() == 3 else 1 for each in (B, C))
     step.cache, step.softplus = state.shape[0], dt_softplus
 
-    blocks = -(-rows * form.lanes // form.threads), min(-(-batch // form.batches), 65535)
-    step.across = blocks[1] * form.batches
+    blocks = -(-heads * channels * form.lanes // form.threads), min(batch, 65535)
+    step.across = blocks[1]
     along = (state, B, C) if tied else (state, A, B, C)
     some = x.dtype  # of what is absent
     options = kernels.macros(
         TS=state.dtype, TX=some, TT=dt.dtype, TA=A.dtype, TB=B.dtype, TC=C.dtype,
         TD=some if D is None else D.dtype, TK=some if dt_bias is None else dt_bias.dtype,
-        TZ=some if z is None else z.dtype, LANES=form.lanes, VEC=vector, CHUNKS=form.chunks, BATCHES=form.batches,
+        TZ=some if z is None else z.dtype, LANES=form.lanes, VEC=vector, CHUNKS=form.chunks,
         THREADS=form.threads, TIED=tied, WHOLE=all(kernels.aligned(each, -1, vector) for each in along),
     )  # fmt: skip
     source = kernels.source("selective_state_update", "step.cu")

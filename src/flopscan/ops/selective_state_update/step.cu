@@ -1,8 +1,7 @@
 // One decoding step of a selective scan, in one pass over the states, in place.
 //
 // A row is the states of a channel. LANES lanes have one, VEC neighbouring states each (16 bytes) at a time, CHUNKS
-// times; where that is not all of them, in more rounds. A thread has BATCHES sequences at its row, which share A and
-// whose loads are on their way at the same time. y is summed by shuffles and written by the first lane.
+// times; where that is not all of them, in more rounds. y is summed by shuffles and written by the first lane.
 //
 // Macros besides: TS, TX, TT, TA, TB, TC, TD, TK, TZ: the dtypes of state, x and y, dt, A, B, C, D, dt_bias and z.
 // WHOLE: all that runs along n is aligned and n a multiple of VEC. TIED: A is the same for all states of a row.
@@ -49,47 +48,31 @@ extern "C" __global__ void LAUNCH_BOUNDS(THREADS, 1) state_update(const Step s) 
   const float bias = s.bias.at ? read(at<TK>(s.bias, 0, h, p)) : 0.f;
   const float skip = s.D.at ? read(at<TD>(s.D, 0, h, p)) : 0.f;
 
-  for (int first = blockIdx.y * BATCHES; first < s.batch; first += s.across) {
-    TS* state[BATCHES];
-    bool valid[BATCHES];
-    float x[BATCHES], dt[BATCHES], z[BATCHES], sum[BATCHES];
-#pragma unroll
-    for (int j = 0; j < BATCHES; j++) {
-      const int b = first + j;
-      valid[j] = inside && b < s.batch;
-      const i64 own = valid[j] ? b : 0;
-      state[j] = (TS*)at<TS>(s.state, valid[j] ? slot_of(s, b) : 0, h, p);
-      x[j] = read(at<TX>(s.x, own, h, p));
-      dt[j] = read(at<TT>(s.dt, own, h, p)) + bias;
-      z[j] = s.z.at ? read(at<TZ>(s.z, own, h, p)) : 0.f;
-      sum[j] = 0.f;
-    }
+  for (int b = blockIdx.y; b < s.batch; b += s.across) {
+    TS* state = (TS*)at<TS>(s.state, inside ? slot_of(s, b) : 0, h, p);
+    const float x = read(at<TX>(s.x, b, h, p)), z = s.z.at ? read(at<TZ>(s.z, b, h, p)) : 0.f;
+    float dt = read(at<TT>(s.dt, b, h, p)) + bias, sum = 0.f;
     for (int start = lane * VEC; start - lane * VEC < s.states; start += LANES * VEC * CHUNKS) {
-      Pack<TS, VEC> held[BATCHES][CHUNKS];
-#pragma unroll
-      for (int j = 0; j < BATCHES; j++)
-#pragma unroll
-        for (int c = 0; c < CHUNKS; c++) {
-          const int n = start + c * LANES * VEC;
-          if (!valid[j] || n >= s.states) continue;
-          if (WHOLE) {
-            load_own(held[j][c], state[j] + n);
-          } else {
-            float v[VEC];
-#pragma unroll
-            for (int i = 0; i < VEC; i++) v[i] = n + i < s.states ? value(state[j][(n + i) * s.state.n]) : 0.f;
-            set(held[j][c], v);
-          }
-        }
-      if (start == lane * VEC && s.softplus) {
-#pragma unroll
-        for (int j = 0; j < BATCHES; j++) dt[j] = softplus(dt[j]);
-      }
+      Pack<TS, VEC> held[CHUNKS];
 #pragma unroll
       for (int c = 0; c < CHUNKS; c++) {
         const int n = start + c * LANES * VEC;
         if (!inside || n >= s.states) continue;
-        float a[VEC];
+        if (WHOLE) {
+          load_own(held[c], state + n);
+        } else {
+          float v[VEC];
+#pragma unroll
+          for (int i = 0; i < VEC; i++) v[i] = n + i < s.states ? value(state[(n + i) * s.state.n]) : 0.f;
+          set(held[c], v);
+        }
+      }
+      if (start == lane * VEC && s.softplus) dt = softplus(dt);
+#pragma unroll
+      for (int c = 0; c < CHUNKS; c++) {
+        const int n = start + c * LANES * VEC;
+        if (!inside || n >= s.states) continue;
+        float a[VEC], B[VEC], C[VEC], moved[VEC];
         if (TIED) {
           a[0] = read(A);
         } else {
@@ -97,40 +80,32 @@ extern "C" __global__ void LAUNCH_BOUNDS(THREADS, 1) state_update(const Step s) 
         }
 #pragma unroll
         for (int i = 0; i < (TIED ? 1 : VEC); i++) a[i] *= LOG2E;
+        along(B, at<TB>(s.B, b, g, 0), s.B.n, n, s.states);
+        along(C, at<TC>(s.C, b, g, 0), s.C.n, n, s.states);
+        const float drive = dt * x, tied = exp2_hw(dt * a[0]);
 #pragma unroll
-        for (int j = 0; j < BATCHES; j++) {
-          if (!valid[j]) continue;
-          float B[VEC], C[VEC], moved[VEC];
-          along(B, at<TB>(s.B, first + j, g, 0), s.B.n, n, s.states);
-          along(C, at<TC>(s.C, first + j, g, 0), s.C.n, n, s.states);
-          const float drive = dt[j] * x[j], tied = exp2_hw(dt[j] * a[0]);
+        for (int i = 0; i < VEC; i++) {
+          const float decay = TIED ? tied : exp2_hw(dt * a[i]);
+          moved[i] = get(held[c], i) * decay + drive * B[i];
+          if (WHOLE || n + i < s.states) sum += moved[i] * C[i];
+        }
+        if (WHOLE) {
+          Pack<TS, VEC> made;
+          set(made, moved);
+          store(state + n, made);
+        } else {
 #pragma unroll
-          for (int i = 0; i < VEC; i++) {
-            const float decay = TIED ? tied : exp2_hw(dt[j] * a[i]);
-            moved[i] = get(held[j][c], i) * decay + drive * B[i];
-            if (WHOLE || n + i < s.states) sum[j] += moved[i] * C[i];
-          }
-          if (WHOLE) {
-            Pack<TS, VEC> made;
-            set(made, moved);
-            store(state[j] + n, made);
-          } else {
-#pragma unroll
-            for (int i = 0; i < VEC; i++)
-              if (n + i < s.states) write(state[j] + (n + i) * s.state.n, moved[i]);
-          }
+          for (int i = 0; i < VEC; i++)
+            if (n + i < s.states) write(state + (n + i) * s.state.n, moved[i]);
         }
       }
     }
 #pragma unroll
-    for (int j = 0; j < BATCHES; j++) {
-#pragma unroll
-      for (int mask = LANES / 2; mask; mask /= 2) sum[j] += shuffle_xor(sum[j], mask);
-      if (!valid[j] || lane) continue;
-      float y = sum[j];
-      if (s.D.at) y += skip * x[j];
-      if (s.z.at) y *= z[j] * sigmoid(z[j]);
-      write((TX*)s.y + (i64)(first + j) * s.heads * s.channels + row, y);
-    }
+    for (int mask = LANES / 2; mask; mask /= 2) sum += shuffle_xor(sum, mask);
+    if (!inside || lane) continue;
+    float y = sum;
+    if (s.D.at) y += skip * x;
+    if (s.z.at) y *= z * sigmoid(z);
+    write((TX*)s.y + (i64)b * s.heads * s.channels + row, y);
   }
 }
