@@ -204,6 +204,11 @@ def work(options: argparse.Namespace) -> None:
             torch.cuda.empty_cache()
 
 
+def spread(times: Case) -> str:
+    """Three percentiles."""
+    return " / ".join(f"{times[k]:.1f}" for k in ("p20", "p50", "p80"))
+
+
 def row(found: Case, bandwidth: float) -> str:
     """A line of the table."""
     about = " ".join(f"{v}" if k in ("kind", "model", "order") else f"{k} {v}" for k, v in found.items() if k in _NAMES)
@@ -217,8 +222,8 @@ def row(found: Case, bandwidth: float) -> str:
     ours, floor = found["times"]["ours"], found["bytes"] / bandwidth / 1e6
     if "p50" not in ours:
         return f"| {about} | {shown('ours')} | | {floor:.1f} | {shown('plain')} | | |"
-    times, host = " / ".join(f"{ours[k]:.1f}" for k in ("p20", "p50", "p80")), found.get("host", float("nan"))
-    other = shown("public") or shown("conv1d")
+    times, host = spread(ours), found.get("host", float("nan"))
+    other = next((spread(found["times"][k]) for k in ("public", "conv1d") if "p50" in found["times"].get(k, {})), "")
     tried = {k: v for k, v in found["times"].items() if k not in ("plain", "public", "conv1d", "ours") and "p50" in v}
     best = min(tried, key=lambda k: tried[k]["p50"], default=None)
     note = f"{tried[best]['p50']:.1f} {best}" if best else ""
@@ -231,15 +236,56 @@ def row(found: Case, bandwidth: float) -> str:
 _NAMES = ("kind", "model", "b", "d", "l", "order", "state")
 
 
+def table(log: Path) -> str:
+    """What a run found."""
+    copy, *cases = (json.loads(line) for line in log.read_text().splitlines())
+    head = [
+        f"{copy['device']}, torch {copy['torch']}; a copy moves {copy['TB/s']:.2f} TB/s. Microseconds.",
+        "",
+        "| case | ours 20/50/80 % | host | floor | plain torch | public, conv1d 20/50/80 % | best variant |",
+        "|---|---|---:|---:|---:|---|---|",
+    ]
+    return "\n".join([*head, *(row(case, copy["TB/s"]) for case in cases)])
+
+
+PAGE = Path(__file__).with_name("STEPS_GPU.md")
+ABOUT = """# The decoding step and the causal convolution on a GPU
+
+`python benchmarks/steps_gpu.py --mamba UNPACKED_MAMBA_SSM --out LOG`, the whole run in
+`benchmarks/{log}`; this page by
+`python benchmarks/steps_gpu.py --page --out benchmarks/{log}`.
+
+A time is that of single calls between CUDA events, each after a write of 512 MB that empties the L2 cache, which hides
+the first 170 us of Python. "host" is what the Python of a call takes; a CUDA graph has none of it. "floor" is the bytes
+by the speed of a copy of 1 GB, and how much of the time that is. "public" is mamba_ssm's Triton kernel of the decoding
+step: its launches took longer than its work on small cases, on a CPU that was busy beside; the 20th percentile says
+more there. "conv1d" is torch's own convolution with SiLU. Where `times.ours` in the log has a `run`, the kernel as it
+is compiled now was timed by itself in another run of the day, as one of several variants; the rest ran through the
+operator.
+
+State: a decoding step of a model's layer, b sequences; bfloat16 operands. Convolutions: w 4, bfloat16, bias and SiLU.
+
+"""
+
+
+def page(log: Path) -> str:
+    """The page of a run."""
+    return ABOUT.format(log=log.resolve().relative_to(PAGE.parent.resolve())) + table(log) + "\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("steps.jsonl"), help="the file of JSON lines")
     parser.add_argument("--mamba", type=Path, help="mamba_ssm's unpacked source distribution, to time its kernel")
+    parser.add_argument("--page", action="store_true", help="write STEPS_GPU.md from --out, without a GPU")
     parser.add_argument("--variants", action="store_true", help="other ways to compile the kernels too")
     parser.add_argument("--first", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.first is not None:
         work(options)
+        return
+    if options.page:
+        PAGE.write_text(page(options.out))
         return
     copy = copy_bandwidth({})
     options.out.write_text(json.dumps({"kind": "copy", **copy}) + "\n")
@@ -251,11 +297,7 @@ def main() -> None:
         if sum('"number"' in line for line in options.out.read_text().splitlines()) == first:
             with options.out.open("a") as log:
                 log.write(json.dumps({"number": first, **CASES[first], "failed": "the process ended"}) + "\n")
-    print(f"{copy['device']}, torch {copy['torch']}; a copy moves {copy['TB/s']:.2f} TB/s. Microseconds.\n")
-    print("| case | ours 20/50/80 % | host | floor | plain torch | public, conv1d | best variant |")
-    print("|---|---|---:|---:|---:|---:|---|")
-    for line in options.out.read_text().splitlines()[1:]:
-        print(row(json.loads(line), copy["TB/s"]))
+    print(table(options.out))
 
 
 if __name__ == "__main__":

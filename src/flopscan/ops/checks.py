@@ -126,6 +126,9 @@ def remembered(check: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(check)
     def asked_once(*args: Any, **kwargs: Any) -> None:
+        if torch.compiler.is_compiling():
+            check(*args, **kwargs)
+            return
         kind = (*map(_kind, args), *kwargs, *map(_kind, kwargs.values()))
         if _NEW in kind:
             check(*args, **kwargs)
@@ -145,7 +148,7 @@ def _kind(value: Any) -> Any:
     """What a check sees of a value: of sizes that are symbols, and of what is no plain tensor, nothing to remember."""
     if type(value) in (Tensor, torch.nn.Parameter):
         return value.shape, value.dtype, value.device, value.layout
-    return value if value is None or isinstance(value, torch.dtype) else _NEW
+    return value if value is None or isinstance(value, torch.dtype | str | bool) else _NEW
 
 
 def _either(words: Iterable[str]) -> str:

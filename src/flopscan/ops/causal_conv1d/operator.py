@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from flopscan.ops import kernels
 from flopscan.ops.causal_conv1d import cuda
-from flopscan.ops.checks import Shapes, check_dtype, check_tensors
+from flopscan.ops.checks import Shapes, check_dtype, check_tensors, remembered
 from flopscan.ops.functional import Transformable, one_by_one, refuse_second, transformed
 
 _OP, _UPDATE = "causal_conv1d", "causal_conv1d_update"
@@ -122,6 +122,7 @@ def _update_in_steps(
     return out
 
 
+@remembered
 def _check(x: Tensor, weight: Tensor, bias: Any, initial_states: Any, activation: str | None) -> None:
     """Raise ValueError or TypeError, in axis letters, unless the operands are those of one convolution."""
     operands = {"x": x, "weight": weight, "bias": bias, "initial_states": initial_states}
@@ -149,6 +150,7 @@ def _check_final(x: Tensor, weight: Tensor, final_states_out: Any) -> None:
     shapes.take("final_states_out", final_states_out, f"b d {weight.shape[-1] - 1}")
 
 
+@remembered
 def _check_update(x: Any, conv_state: Any, weight: Any, conv_state_indices: Any) -> None:
     """Raise ValueError or TypeError, in axis letters, unless steps and states go together."""
     operands = {"x": x, "weight": weight, "conv_state": conv_state, "conv_state_indices": conv_state_indices}

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from flopscan.ops import kernels
-from flopscan.ops.checks import Shapes, check_dtype, check_tensors
+from flopscan.ops.checks import Shapes, check_dtype, check_tensors, remembered
 from flopscan.ops.selective_state_update import cuda
 
 _OP = "selective_state_update"
@@ -56,6 +56,7 @@ def selective_state_update(
     return out
 
 
+@remembered
 def _check(**operands: Any) -> None:
     """Raise ValueError or TypeError, in axis letters, unless the operands are those of one step."""
     check_tensors(_OP, operands, optional=_OPTIONAL)
