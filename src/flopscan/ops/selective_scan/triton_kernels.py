@@ -1,7 +1,9 @@
 """The kernels of `flopscan.ops.selective_scan.triton`.
 
-A program takes a few channels of one sequence along all of l. With two states and more it holds the states n x d of a
-position and goes from one to the next; with one state it scans a chunk of positions at once.
+A program takes a few channels of one sequence along l. `forward_scan` and `backward_scan` have a chunk of positions at
+a time and go through the states one by one: a thread holds a run of positions, and runs are scanned across threads.
+`forward_states` has all states n x d of a position and goes from one position to the next, over segments of l at the
+same time where `segment_edges` has found out what enters them.
 The letters of the gradient are those of cuda/backward.cu.
 """
 
@@ -69,6 +71,12 @@ def _entering(decay, add, start, BLOCK: tl.constexpr, LENGTH: tl.constexpr, SPAN
 
 
 @triton.jit
+def _load(operand, i, j, k, step_i, step_j, step_k, inside):
+    """An operand of three axes in float32, zero where not ``inside``."""
+    return tl.load(operand + i * step_i + j * step_j + k * step_k, mask=inside, other=0.0).to(tl.float32)
+
+
+@triton.jit
 def _place(channels, groups, BLOCK: tl.constexpr):
     """Sequence, group, block of the group, and the channels of this program with those that exist."""
     per_group = channels // groups
@@ -104,9 +112,8 @@ def segment_edges(
     for turn in range(chunks):
         t = (tl.program_id(1) * segment + (chunks - 1 - turn) * CHUNK + k).to(tl.int64)
         inside = exists[:, None] & (t < length)[None, :]
-        x = tl.load(u + b * u_b + d[:, None] * u_d + t[None, :] * u_l, mask=inside, other=0.0).to(tl.float32)
-        step = tl.load(delta + b * delta_b + d[:, None] * delta_d + t[None, :] * delta_l, mask=inside, other=0.0)
-        step = step.to(tl.float32) + add[:, None]
+        x = _load(u, b, d[:, None], t[None, :], u_b, u_d, u_l, inside)
+        step = _load(delta, b, d[:, None], t[None, :], delta_b, delta_d, delta_l, inside) + add[:, None]
         if SOFTPLUS:
             step = _softplus(step)
         step = tl.where(inside, step, 0.0)
@@ -116,7 +123,7 @@ def segment_edges(
         after += tl.sum(step, 1)
         for n in range(states):
             a = tl.load(A + d * states + n, mask=exists, other=0.0) * LOG2E
-            Bt = tl.load(B + b * B_b + g * B_g + n * B_n + t * B_l, mask=t < length, other=0.0).to(tl.float32)
+            Bt = _load(B + b * B_b, g, n, t, B_g, B_n, B_l, t < length)
             h = tl.load(edge + row * states + n, mask=exists & (turn > 0), other=0.0)
             h += tl.sum(tl.exp2(rest * a[:, None]) * (enters * Bt[None, :]), 1)
             tl.store(edge + row * states + n, h, mask=exists)
@@ -160,15 +167,14 @@ def forward_states(
                 tl.store(saved + (b * chunks + t0 // CHUNK) * channels * states + at, h, mask=held)
         t = (t0 + k).to(tl.int64)
         inside = (t < length)[:, None] & exists[None, :]
-        x = tl.load(u + b * u_b + d[None, :] * u_d + t[:, None] * u_l, mask=inside, other=0.0).to(tl.float32)
-        step = tl.load(delta + b * delta_b + d[None, :] * delta_d + t[:, None] * delta_l, mask=inside, other=0.0)
-        step = step.to(tl.float32) + add[None, :]
+        x = _load(u, b, d[None, :], t[:, None], u_b, u_d, u_l, inside)
+        step = _load(delta, b, d[None, :], t[:, None], delta_b, delta_d, delta_l, inside) + add[None, :]
         if SOFTPLUS:
             step = _softplus(step)
         step = tl.where(inside, step, 0.0)
         given = (t < length)[:, None] & (n < states)[None, :]
-        Bt = tl.load(B + b * B_b + g * B_g + n[None, :] * B_n + t[:, None] * B_l, mask=given, other=0.0).to(tl.float32)
-        Ct = tl.load(C + b * C_b + g * C_g + n[None, :] * C_n + t[:, None] * C_l, mask=given, other=0.0).to(tl.float32)
+        Bt = _load(B + b * B_b, g, n[None, :], t[:, None], B_g, B_n, B_l, given)
+        Ct = _load(C + b * C_b, g, n[None, :], t[:, None], C_g, C_n, C_l, given)
         enters = step * x
         y = tl.zeros((TILE, BLOCK), tl.float32)
         for i in tl.static_range(TILE):
@@ -179,7 +185,7 @@ def forward_states(
             y = tl.where(here, tl.sum(h * tl.sum(tl.where(here, Ct, 0.0), 0)[:, None], 0)[None, :], y)
         y += skip[None, :] * x
         if z is not None:
-            gate = tl.load(z + b * z_b + d[None, :] * z_d + t[:, None] * z_l, mask=inside, other=0.0).to(tl.float32)
+            gate = _load(z, b, d[None, :], t[:, None], z_b, z_d, z_l, inside)
             y *= gate * _sigmoid(gate)
         tl.store(out + (b * channels + d[None, :]) * length + t[:, None], y.to(out.dtype.element_ty), mask=inside)
     if before == segments - 1:
@@ -213,9 +219,8 @@ def forward_scan(
     for chunk in range(chunks):
         t = (chunk * CHUNK + k).to(tl.int64)
         inside = exists[:, None] & (t < length)[None, :]
-        x = tl.load(u + b * u_b + d[:, None] * u_d + t[None, :] * u_l, mask=inside, other=0.0).to(tl.float32)
-        step = tl.load(delta + b * delta_b + d[:, None] * delta_d + t[None, :] * delta_l, mask=inside, other=0.0)
-        step = step.to(tl.float32) + add[:, None]
+        x = _load(u, b, d[:, None], t[None, :], u_b, u_d, u_l, inside)
+        step = _load(delta, b, d[:, None], t[None, :], delta_b, delta_d, delta_l, inside) + add[:, None]
         if SOFTPLUS:
             step = _softplus(step)
         step = tl.where(inside, step, 0.0)
@@ -230,8 +235,8 @@ def forward_scan(
             if KEEP:
                 tl.store(saved + (b * chunks + chunk) * channels * states + d * states + n, h, mask=exists)
             a = tl.load(A + d * states + n, mask=exists, other=0.0) * LOG2E
-            Bt = tl.load(B + b * B_b + g * B_g + n * B_n + t * B_l, mask=t < length, other=0.0).to(tl.float32)
-            Ct = tl.load(C + b * C_b + g * C_g + n * C_n + t * C_l, mask=t < length, other=0.0).to(tl.float32)
+            Bt = _load(B + b * B_b, g, n, t, B_g, B_n, B_l, t < length)
+            Ct = _load(C + b * C_b, g, n, t, C_g, C_n, C_l, t < length)
             decay = tl.exp2(step * a[:, None])
             comes = enters * Bt[None, :]
             before, leaves = _entering(decay, comes, h, BLOCK, CHUNK, SPAN, False)
@@ -239,7 +244,7 @@ def forward_scan(
             tl.store(last + to_last + n, leaves, mask=is_last)
             y += state * Ct[None, :]
         if z is not None:
-            gate = tl.load(z + b * z_b + d[:, None] * z_d + t[None, :] * z_l, mask=inside, other=0.0).to(tl.float32)
+            gate = _load(z, b, d[:, None], t[None, :], z_b, z_d, z_l, inside)
             y *= gate * _sigmoid(gate)
         tl.store(out + (b * channels + d[:, None]) * length + t[None, :], y.to(out.dtype.element_ty), mask=inside)
         tl.debug_barrier()  # what one thread put into last, others take from there
@@ -280,18 +285,17 @@ def backward_scan(
         chunk = chunks - 1 - turn
         t = (chunk * CHUNK + k).to(tl.int64)
         inside = exists[:, None] & (t < length)[None, :]
-        x = tl.load(u + b * u_b + d[:, None] * u_d + t[None, :] * u_l, mask=inside, other=0.0).to(tl.float32)
-        step = tl.load(delta + b * delta_b + d[:, None] * delta_d + t[None, :] * delta_l, mask=inside, other=0.0)
-        step = step.to(tl.float32) + add[:, None]
+        x = _load(u, b, d[:, None], t[None, :], u_b, u_d, u_l, inside)
+        step = _load(delta, b, d[:, None], t[None, :], delta_b, delta_d, delta_l, inside) + add[:, None]
         slope = tl.where(inside, 1.0, 0.0)
         if SOFTPLUS:
             slope *= _sigmoid(step)
             step = _softplus(step)
         step = tl.where(inside, step, 0.0)
-        coming = tl.load(grad + b * grad_b + d[:, None] * grad_d + t[None, :] * grad_l, mask=inside, other=0.0)
-        dy = coming.to(tl.float32)
+        coming = _load(grad, b, d[:, None], t[None, :], grad_b, grad_d, grad_l, inside)
+        dy = coming
         if z is not None:
-            gate = tl.load(z + b * z_b + d[:, None] * z_d + t[None, :] * z_l, mask=inside, other=0.0).to(tl.float32)
+            gate = _load(z, b, d[:, None], t[None, :], z_b, z_d, z_l, inside)
             dy *= gate * _sigmoid(gate)
         enters = step * x
         S = tl.zeros((BLOCK, CHUNK), tl.float32)
@@ -304,8 +308,8 @@ def backward_scan(
                 r += tl.load(grad_last + mine + n, mask=exists & (turn == 0), other=0.0)
             sum_A = tl.load(grad_A + mine + n, mask=exists & (turn > 0), other=0.0)
             a = tl.load(A + d * states + n, mask=exists, other=0.0)
-            Bt = tl.load(B + b * B_b + g * B_g + n * B_n + t * B_l, mask=t < length, other=0.0).to(tl.float32)
-            Ct = tl.load(C + b * C_b + g * C_g + n * C_n + t * C_l, mask=t < length, other=0.0).to(tl.float32)
+            Bt = _load(B + b * B_b, g, n, t, B_g, B_n, B_l, t < length)
+            Ct = _load(C + b * C_b, g, n, t, C_g, C_n, C_l, t < length)
             decay = tl.exp2(step * (a * LOG2E)[:, None])
             comes = enters * Bt[None, :]
             before = _entering(decay, comes, h, BLOCK, CHUNK, SPAN, False)[0]
@@ -338,7 +342,7 @@ def backward_scan(
         tl.store(grad_delta + to, ddelta.to(grad_delta.dtype.element_ty), mask=inside)
         if z is not None:
             open_ = _sigmoid(gate)
-            dz = coming.to(tl.float32) * (y + skip[:, None] * x) * open_ * (1.0 + gate * (1.0 - open_))
+            dz = coming * (y + skip[:, None] * x) * open_ * (1.0 + gate * (1.0 - open_))
             tl.store(grad_z + to, dz.to(grad_z.dtype.element_ty), mask=inside)
         tl.debug_barrier()  # what one thread put into carry and grad_A, others take from there
     tl.store(grad_D + b * channels + d, sum_D, mask=exists)
