@@ -154,6 +154,8 @@ def test_the_package_own_operators_are_the_causal_convolution_too(name: str, for
     assert convention.of(called, price_call(called).ideal) == forward
     step = {**operands, "x": TensorSpec((2, 6)), "conv_state": TensorSpec((2, 6, 4))}
     assert convention.of(Call("DaoAILab::_causal_conv1d_update_cpp", step), Cost(fma=48)) == forward // 10
+    own = {**operands, "activation": "silu", "conv_state": TensorSpec((2, 6, 4))}
+    assert convention.of(Call("flopscan::causal_conv1d_update", own), Cost(fma=480)) == forward
     gradients = {**operands, "dout": x, "dx": x, "dweight": weight}
     called = Call("DaoAILab::_causal_conv1d_bwd_cpp", gradients)
     backward = convention.of(called, price_call(called).ideal)

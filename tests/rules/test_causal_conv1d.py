@@ -342,6 +342,20 @@ def test_the_operators_of_the_package_cost_what_its_functions_do() -> None:
     assert (cost.read, cost.written) == (4 * (80 + 32 + 8 + 48 + 48 + 80), 4 * (80 + 32 + 8 + 48))
 
 
+@pytest.mark.parametrize("cached", [False, True])
+def test_the_own_step_is_a_convolution_that_moves_its_state(cached: bool) -> None:
+    """As a graph that torch.compile made has it; a cache of more sequences is touched where these are."""
+    x, weight, state = TensorSpec((2, 8, 5)), TensorSpec((8, 4)), TensorSpec((7 if cached else 2, 8, 6))
+    named = {"x": x, "weight": weight, "activation": "silu"}
+    slots = {"conv_state_indices": TensorSpec((2,), "int64")} if cached else {}
+    found = price_call(Call("flopscan::causal_conv1d_update", {**named, "conv_state": state, **slots}, (x,)))
+    plain_form = price_call(Call("flopscan::causal_conv1d", named, (x,)))
+    assert found.ideal is not None and plain_form.ideal is not None, found.note
+    assert found.ideal.arithmetic() == plain_form.ideal.arithmetic()
+    moved = 4 * 2 * 8 * 6
+    assert (found.ideal.read, found.ideal.written) == (4 * (80 + 32) + moved + (16 if cached else 0), 4 * 80 + moved)
+
+
 @pytest.mark.peers
 @pytest.mark.parametrize("activation", [None, "silu"])
 def test_the_bodies_that_transformers_has_compute_the_same(activation: str | None) -> None:

@@ -25,7 +25,7 @@ PRODUCTS = (
     CPU_ATTENTION, f"{CPU_ATTENTION}_backward", "aten::_scaled_dot_product_fused_attention_overrideable",
     "flopscan::selective_scan", "flopscan::selective_scan_backward", "flopscan::cross_selective_scan",
     "flopscan::cross_selective_scan_backward", "flopscan::selective_state_update", "flopscan::causal_conv1d",
-    "flopscan::causal_conv1d_backward",
+    "flopscan::causal_conv1d_backward", "flopscan::causal_conv1d_update",
     "DaoAILab::_causal_conv1d_fwd_cpp", "DaoAILab::_causal_conv1d_update_cpp", "DaoAILab::_causal_conv1d_bwd_cpp",
 )  # fmt: skip
 

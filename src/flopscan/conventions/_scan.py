@@ -30,7 +30,7 @@ def _nothing(call: Call) -> int:
 
 
 CAUSAL_CONVOLUTIONS: dict[str, Handle] = dict.fromkeys(
-    (CAUSAL_CONVOLUTION, f"{_DISPATCHED}fwd_cpp", f"{_DISPATCHED}update_cpp"), _taps
+    (CAUSAL_CONVOLUTION, f"{CAUSAL_CONVOLUTION}_update", f"{_DISPATCHED}fwd_cpp", f"{_DISPATCHED}update_cpp"), _taps
 )
 NO_CAUSAL_CONVOLUTIONS: dict[str, Handle] = dict.fromkeys(
     (*CAUSAL_CONVOLUTIONS, f"{CAUSAL_CONVOLUTION}_backward", f"{_DISPATCHED}bwd_cpp"), _nothing

@@ -91,6 +91,23 @@ def causal_conv1d(b: Any, d: Any, l: Any, w: Any, activation: str | None = None)
     return Cost(fma=b * d * l * w) + each * (b * d * l)
 
 
+def _moves_of_step(call: Call) -> tuple[int, int]:
+    """All is read once; of a state those sequences that are at hand, which are written back beside the output."""
+    x, state = call["x"], call["conv_state"]
+    own = state.nbytes // state.shape[0] * x.shape[0]
+    read, written = moved(call)
+    return read - state.nbytes + own, written + own
+
+
+@rule(
+    f"{_FORWARD}_update", contract="x: b d l, weight: d w, bias?: d, conv_state: _ d _", moves=_moves_of_step,
+    source="flopscan.ops.causal_conv1d_update",
+)  # fmt: skip
+def causal_conv1d_update(b: Any, d: Any, l: Any, w: Any, activation: str | None = None) -> Cost:
+    """As causal_conv1d, the steps before x from a state that takes x in."""
+    return causal_conv1d(b, d, l, w, activation)
+
+
 def convolution_backward(
     grad: Array,
     x: Array,
