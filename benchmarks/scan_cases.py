@@ -62,7 +62,7 @@ def form_of(job: Job, backward: bool) -> dict[str, Any]:
     if job.get("module", "cuda") == "cuda":
         return {"form": dataclasses.replace(default_form(job["shape"], backward), **job["form"])}
     form = module_of(job).Form(**job["form"])
-    return {"form": form} if form.span or not backward else {}
+    return {} if form.segments and backward else {"form": form}
 
 
 def definition(x: dict[str, Any], softplus: bool, grad: torch.Tensor, grad_last: torch.Tensor | None) -> list[Any]:
@@ -193,7 +193,7 @@ def checks(module: str) -> list[Job]:
     cases += [case((2, 40, 196, n, 2), deterministic=True) for n in (1, 16)]
     cases += [case((2, 33, 192, 16, 1), ["D", "grad_last"]), case((2, 40, 2048, 16, 2), [])]
     if module == "triton":
-        steps = {"block": 8, "span": 0}
+        steps = {"block": 8, "segments": 1}
         cases += [case((2, 34, 65, n, 2), form=steps) for n in (2, 17, 64)]
         cases += [case((1, 24, 130, 16, 2), extreme=True, given=USUAL, form=steps)]
         cases += [case((2, 40, l, 16, 2), form={**steps, "segments": 3}) for l in (600, 1000)]

@@ -9,7 +9,7 @@ import torch
 
 from scan_cases import FULL, USUAL, check
 
-STEPS = {"block": 4, "span": 0}
+STEPS = {"block": 4, "segments": 1}
 CASES = {
     "sixteen states": {"shape": (1, 4, 20, 16, 2), "given": FULL, "dtype": "float32"},
     "three states, three channels": {"shape": (1, 3, 5, 3, 1), "given": FULL, "dtype": "float32"},

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.packages
 triton = pytest.importorskip("triton")
 
 TARGETS = {"sm_80": ("cuda", 80, 32), "sm_90": ("cuda", 90, 32), "gfx942": ("hip", "gfx942", 64)}
-RUNS = {"BLOCK": 2, "CHUNK": 256, "SPAN": 8}
+RUNS = {"BLOCK": 2, "CHUNK": 256}
 KERNELS: dict[str, dict[str, Any]] = {
     "forward_scan": {**RUNS, "KEEP": True},
     "backward_scan": {**RUNS, "ATOMIC": True},

@@ -26,8 +26,7 @@ class Form:
 
     block: int  # channels of a program, at most
     warps: int = 1
-    span: int = 8  # neighbouring positions that a thread holds; 0: the forward goes from position to position
-    segments: int = 1  # of l, at the same time, where it does
+    segments: int = 0  # of l, where the forward goes from position to position; 0 where it scans runs of them
     registers: int | None = None  # of a thread, at most
 
 
@@ -49,6 +48,7 @@ def supports(
         and all(x.dtype == torch.float32 for x in fixed)
         and B.dim() == C.dim() == 4
         and 1 <= A.shape[1] <= MAX_STATES
+        and hasattr(triton.language, "gather")  # since Triton 3.3, which torch 2.7 brings
     )
 
 
@@ -74,7 +74,7 @@ def default_form(batch: int, channels: int, length: int, states: int, backward: 
     segments = 1 if rows >= 512 * block else max(1, min(2048 * block // rows, length // 1024))
     if states > 64 or rows * segments < 512 * block:
         return Form(block=1, registers=64)
-    return Form(block, span=0, segments=segments)
+    return Form(block, segments=segments)
 
 
 def _launch(kernel: Any, form: Form, u: Tensor, B: Tensor, align: int, *more: int) -> tuple[Any, int, dict[str, Any]]:
@@ -83,8 +83,8 @@ def _launch(kernel: Any, form: Form, u: Tensor, B: Tensor, align: int, *more: in
     block = min(form.block, triton.next_power_of_2(channels // groups))
     chosen: dict[str, Any] = {"BLOCK": block, "CHUNK": chunk_size(length), "num_warps": form.warps}
     chosen["enable_fp_fusion"] = True  # the default of some versions
-    if form.span:
-        chosen |= {"SPAN": min(form.span, chosen["CHUNK"]), "ALIGN": align}
+    if not form.segments:
+        chosen["ALIGN"] = align
     if form.registers and torch.version.hip is None:
         chosen["maxnreg"] = form.registers
     programs = batch * groups * -(-(channels // groups) // block)
@@ -126,7 +126,7 @@ def forward(
     form = form or default_form(batch, channels, length, states, backward=False)
     given = (u, delta, _whole(A), B, C, _whole(D), z, _whole(delta_bias), _whole(initial_state), out, last, saved)
     steps = (*_strides(u, delta, z), *B.stride(), *C.stride(), channels, length, states, B.shape[1])
-    if form.span:
+    if not form.segments:
         launch, _, chosen = _launch(forward_scan, form, u, B, _align(u, delta, z, B, C))
         launch(*given, *steps, SOFTPLUS=delta_softplus, KEEP=keep, **chosen)
         return out, last, saved

@@ -42,32 +42,45 @@ def _combine(decay, add, decay_after, add_after):
 
 
 @triton.jit
-def _entering(decay, add, start, BLOCK: tl.constexpr, LENGTH: tl.constexpr, SPAN: tl.constexpr, BACK: tl.constexpr):
+def _paired(decay, add, BLOCK: tl.constexpr, LENGTH: tl.constexpr, BACK: tl.constexpr):
+    """Of every two neighbours (BLOCK, LENGTH) the one that comes first in the walk, and both as one."""
+    decay_first, decay_second = tl.split(tl.reshape(decay, (BLOCK, LENGTH // 2, 2)))
+    add_first, add_second = tl.split(tl.reshape(add, (BLOCK, LENGTH // 2, 2)))
+    if BACK:
+        decay_first, decay_second, add_first, add_second = decay_second, decay_first, add_second, add_first
+    return decay_first, add_first, decay_first * decay_second, add_first * decay_second + add_second
+
+
+@triton.jit
+def _apart(decay_first, add_first, enters, BLOCK: tl.constexpr, LENGTH: tl.constexpr, BACK: tl.constexpr):
+    """What enters each of two neighbours, of what enters them together: (BLOCK, LENGTH)."""
+    enters_second = decay_first * enters + add_first
+    both = tl.join(enters_second, enters) if BACK else tl.join(enters, enters_second)
+    return tl.reshape(both, (BLOCK, LENGTH))
+
+
+@triton.jit
+def _entering(decay, add, start, BLOCK: tl.constexpr, LENGTH: tl.constexpr, BACK: tl.constexpr):
     """What enters each position of h = decay h + add (BLOCK, LENGTH), where ``start`` (BLOCK) enters the first.
 
-    BACK: from the last position to the first. Also what leaves each run of SPAN positions, in the order of the walk:
-    the last of it leaves the whole. Runs, which a thread holds, are halved until a position stands for one; these are
-    scanned across threads, and the halves are taken apart again.
+    BACK: from the last position to the first. Also what leaves each run of 8 positions, in the order of the walk: the
+    last of it leaves the whole. Runs, which a thread holds, are paired until one number stands for each; these are
+    scanned across threads, and the pairs are taken apart again.
     """
-    if SPAN > 1:
-        decay_0, decay_1 = tl.split(tl.reshape(decay, (BLOCK, LENGTH // 2, 2)))
-        add_0, add_1 = tl.split(tl.reshape(add, (BLOCK, LENGTH // 2, 2)))
-        if BACK:
-            decay_0, decay_1, add_0, add_1 = decay_1, decay_0, add_1, add_0
-        decay_both, add_both = decay_0 * decay_1, add_0 * decay_1 + add_1
-        enters_0, leaves = _entering(decay_both, add_both, start, BLOCK, LENGTH // 2, SPAN // 2, BACK)
-        enters_1 = decay_0 * enters_0 + add_0
-        if BACK:
-            enters_0, enters_1 = enters_1, enters_0
-        return tl.reshape(tl.join(enters_0, enters_1), (BLOCK, LENGTH)), leaves
-    else:
-        at = tl.broadcast_to(tl.arange(0, LENGTH)[None, :], (BLOCK, LENGTH))
-        if BACK:  # a scan with reverse=True would shuffle every operand five times
-            decay, add = tl.gather(decay, LENGTH - 1 - at, 1), tl.gather(add, LENGTH - 1 - at, 1)
-        decay, add = tl.associative_scan((decay, add), 1, _combine)
-        leaves = decay * start[:, None] + add
-        before = tl.gather(leaves, tl.maximum(LENGTH - 2 - at if BACK else at - 1, 0), 1)
-        return tl.where(at == (LENGTH - 1 if BACK else 0), start[:, None], before), leaves
+    decay_1, add_1, decay, add = _paired(decay, add, BLOCK, LENGTH, BACK)
+    decay_2, add_2, decay, add = _paired(decay, add, BLOCK, LENGTH // 2, BACK)
+    decay_4, add_4, decay, add = _paired(decay, add, BLOCK, LENGTH // 4, BACK)
+    RUNS: tl.constexpr = LENGTH // 8
+    at = tl.broadcast_to(tl.arange(0, RUNS)[None, :], (BLOCK, RUNS))
+    if BACK:  # a scan with reverse=True would shuffle every operand five times
+        decay, add = tl.gather(decay, RUNS - 1 - at, 1), tl.gather(add, RUNS - 1 - at, 1)
+    decay, add = tl.associative_scan((decay, add), 1, _combine)
+    leaves = decay * start[:, None] + add
+    before = tl.gather(leaves, tl.maximum(RUNS - 2 - at if BACK else at - 1, 0), 1)
+    enters = tl.where(at == (RUNS - 1 if BACK else 0), start[:, None], before)
+    enters = _apart(decay_4, add_4, enters, BLOCK, LENGTH // 4, BACK)
+    enters = _apart(decay_2, add_2, enters, BLOCK, LENGTH // 2, BACK)
+    return _apart(decay_1, add_1, enters, BLOCK, LENGTH, BACK), leaves
 
 
 @triton.jit
@@ -93,7 +106,7 @@ def segment_edges(
     u, delta, A, B, bias, edge, edge_sum,
     u_b, u_d, u_l, delta_b, delta_d, delta_l, B_b, B_g, B_n, B_l,
     channels, length, states, groups, segment,
-    SOFTPLUS: tl.constexpr, BLOCK: tl.constexpr, CHUNK: tl.constexpr, SPAN: tl.constexpr, ALIGN: tl.constexpr,
+    SOFTPLUS: tl.constexpr, BLOCK: tl.constexpr, CHUNK: tl.constexpr, ALIGN: tl.constexpr,
 ):  # fmt: skip
     """What each segment of l but the last makes of a state of zero, b segments d n, and its sum of delta."""
     if ALIGN > 1:
@@ -119,7 +132,7 @@ def segment_edges(
         step = tl.where(inside, step, 0.0)
         enters = step * x
         ones = tl.full((BLOCK, CHUNK), 1.0, tl.float32)
-        rest = _entering(ones, step, after, BLOCK, CHUNK, SPAN, True)[0]
+        rest = _entering(ones, step, after, BLOCK, CHUNK, True)[0]
         after += tl.sum(step, 1)
         for n in range(states):
             a = tl.load(A + d * states + n, mask=exists, other=0.0) * LOG2E
@@ -197,8 +210,7 @@ def forward_scan(
     u, delta, A, B, C, D, z, bias, initial, out, last, saved,
     u_b, u_d, u_l, delta_b, delta_d, delta_l, z_b, z_d, z_l, B_b, B_g, B_n, B_l, C_b, C_g, C_n, C_l,
     channels, length, states, groups,
-    SOFTPLUS: tl.constexpr, KEEP: tl.constexpr, BLOCK: tl.constexpr, CHUNK: tl.constexpr, SPAN: tl.constexpr,
-    ALIGN: tl.constexpr,
+    SOFTPLUS: tl.constexpr, KEEP: tl.constexpr, BLOCK: tl.constexpr, CHUNK: tl.constexpr, ALIGN: tl.constexpr,
 ):  # fmt: skip
     if ALIGN > 1:  # said so that the compiler can see it: it heeds multiple_of for no argument
         length = length // ALIGN * ALIGN
@@ -214,8 +226,8 @@ def forward_scan(
     k = tl.arange(0, CHUNK)
     chunks = tl.cdiv(length, CHUNK)
     mine = b * channels * states + d * states
-    run = tl.arange(0, CHUNK // SPAN)[None, :]
-    is_last, to_last = exists[:, None] & (run == CHUNK // SPAN - 1), mine[:, None] + 0 * run
+    run = tl.arange(0, CHUNK // 8)[None, :]
+    is_last, to_last = exists[:, None] & (run == CHUNK // 8 - 1), mine[:, None] + 0 * run
     for chunk in range(chunks):
         t = (chunk * CHUNK + k).to(tl.int64)
         inside = exists[:, None] & (t < length)[None, :]
@@ -239,7 +251,7 @@ def forward_scan(
             Ct = _load(C + b * C_b, g, n, t, C_g, C_n, C_l, t < length)
             decay = tl.exp2(step * a[:, None])
             comes = enters * Bt[None, :]
-            before, leaves = _entering(decay, comes, h, BLOCK, CHUNK, SPAN, False)
+            before, leaves = _entering(decay, comes, h, BLOCK, CHUNK, False)
             state = decay * before + comes
             tl.store(last + to_last + n, leaves, mask=is_last)
             y += state * Ct[None, :]
@@ -256,8 +268,7 @@ def backward_scan(
     grad_u, grad_delta, grad_z, grad_B, grad_C, grad_A, grad_D, grad_bias,
     grad_b, grad_d, grad_l, u_b, u_d, u_l, delta_b, delta_d, delta_l, z_b, z_d, z_l,
     B_b, B_g, B_n, B_l, C_b, C_g, C_n, C_l, part, channels, length, states, groups,
-    SOFTPLUS: tl.constexpr, ATOMIC: tl.constexpr, BLOCK: tl.constexpr, CHUNK: tl.constexpr, SPAN: tl.constexpr,
-    ALIGN: tl.constexpr,
+    SOFTPLUS: tl.constexpr, ATOMIC: tl.constexpr, BLOCK: tl.constexpr, CHUNK: tl.constexpr, ALIGN: tl.constexpr,
 ):  # fmt: skip
     if ALIGN > 1:
         length = length // ALIGN * ALIGN
@@ -279,8 +290,8 @@ def backward_scan(
     k = tl.arange(0, CHUNK)
     chunks = tl.cdiv(length, CHUNK)
     mine = b * channels * states + d * states
-    run = tl.arange(0, CHUNK // SPAN)[None, :]
-    is_last, to_last = exists[:, None] & (run == CHUNK // SPAN - 1), mine[:, None] + 0 * run
+    run = tl.arange(0, CHUNK // 8)[None, :]
+    is_last, to_last = exists[:, None] & (run == CHUNK // 8 - 1), mine[:, None] + 0 * run
     for turn in range(chunks):
         chunk = chunks - 1 - turn
         t = (chunk * CHUNK + k).to(tl.int64)
@@ -312,10 +323,10 @@ def backward_scan(
             Ct = _load(C + b * C_b, g, n, t, C_g, C_n, C_l, t < length)
             decay = tl.exp2(step * (a * LOG2E)[:, None])
             comes = enters * Bt[None, :]
-            before = _entering(decay, comes, h, BLOCK, CHUNK, SPAN, False)[0]
+            before = _entering(decay, comes, h, BLOCK, CHUNK, False)[0]
             state = decay * before + comes
             G = Ct[None, :] * dy
-            r_here, leaves = _entering(decay, decay * G, r, BLOCK, CHUNK, SPAN, True)
+            r_here, leaves = _entering(decay, decay * G, r, BLOCK, CHUNK, True)
             tl.store(carry + to_last + n, leaves, mask=is_last)
             G += r_here
             S += G * Bt[None, :]
