@@ -68,7 +68,8 @@ def page(log: Path) -> str:
     rows = "\n".join(_row(found, name, way) for name in ROWS for way in ("forward", "backward"))
     cross = log.with_name(f"cross-{log.name}")
     crossed = [json.loads(line) for line in cross.read_text().splitlines()]
-    parts = [*_checks(found), *_memory(found), *_crossed(crossed, cross), *_models(found, crossed)]
+    parts = [*_bandwidth(found, copy["TB/s"]), *_checks(found), *_memory(found), *_crossed(crossed, cross)]
+    parts += _models(found, crossed)
     return "\n".join([head + rows, *parts]) + "\n" + REST
 
 
@@ -92,6 +93,34 @@ def _row(found: list[Found], name: str, way: str) -> str:
         f"| {name} | {sizes} | {dtype}{', z' if gated else ''} | {way} | {spread} | {theirs:.0f} |"
         f" {theirs / ours['p50']:.2f} | {tried[best]['p50']:.0f} ({best}) | {portable:.0f} | {theirs / portable:.2f} |"
     )
+
+
+def _bandwidth(found: list[Found], copy: float) -> list[str]:
+    """What the rows of one state move, beside a copy."""
+    lines = [
+        "",
+        "## One state: bytes",
+        "What must be read and written (forward u, delta and the output; backward the gradients of these too; B and C,",
+        "and their gradients in float32), by the median; in per cent of a copy of 1 GB.",
+        "",
+        "| row | direction | MB | TB/s | of a copy |",
+        "|---|---|---:|---:|---:|",
+    ]
+    for name, (shape, dtype, gated, *_) in ROWS.items():
+        b, d, l, n, g = shape
+        if n > 1 or gated:
+            continue
+        size = 4 if dtype == "float32" else 2
+        for way in ("forward", "backward"):
+            moved = size * (3 if way == "forward" else 5) * b * d * l + 2 * b * g * l * (size + 4 * (way == "backward"))
+            time = next(
+                one["p50"]
+                for one in found
+                if one["kind"] == "measure" and (one["row"], one["direction"], one["label"]) == (name, way, "default")
+            )
+            speed = moved / time / 1e6
+            lines.append(f"| {name} | {way} | {moved / 1e6:.0f} | {speed:.2f} | {100 * speed / copy:.0f} % |")
+    return lines
 
 
 def _checks(found: list[Found]) -> list[str]:
@@ -196,12 +225,15 @@ def _models(found: list[Found], crossed: list[Found]) -> list[str]:
         for stage, (_, _, blocks) in STAGES.items()
     )
     slower = 64e6 / (inference["p50"] - ours + forward)
+    training = next(one["train"] for one in found if one["kind"] == "model" and one["dtype"] == "bfloat16")
+    ours = sum(time for _, time in training["scans"].values())
+    slower_step = 64e6 / (training["p50"] - ours + forward + backward)
     return [
         *lines,
         "",
         "With the public kernel's times in the place of our scan's, between our kernels that cross and merge, the",
         f"scans of a forward in bfloat16 would take {forward:,.0f} us ({slower:.0f} images/s), of a backward",
-        f"{backward:,.0f}.",
+        f"{backward:,.0f} ({slower_step:.0f} images/s in training).",
         "That is of stages 1 and 3, of which the public kernel was timed; stages 2 and 4 are taken at our own time.",
         "In the model images have their channels last (seen on a CPU), which the one kernel reads pixel by pixel:",
         f"rows in one piece, as in the table above, would take {alone:,.0f} us forward. A training step here waits for",
