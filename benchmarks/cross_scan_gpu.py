@@ -25,7 +25,7 @@ from torch import Tensor
 
 from flopscan.ops.cross_selective_scan import composed, fused
 from flopscan.ops.cross_selective_scan.fused import Walk, default_walk
-from flopscan.ops.selective_scan import nvrtc
+from flopscan.ops.gpu import nvrtc
 
 Job = dict[str, Any]
 STAGES = {"1": (96, 56), "2": (192, 28), "3": (384, 14), "4": (768, 7)}

@@ -24,7 +24,8 @@ from pathlib import Path
 import torch
 
 import scan_public
-from flopscan.ops.selective_scan import cuda, nvrtc
+from flopscan.ops.gpu import nvrtc
+from flopscan.ops.selective_scan import cuda
 from scan_cases import ROWS, Job, check
 from scan_jobs import compile_all, jobs, warm
 from scan_times import copy_bandwidth, measure, memory, model, once, profile

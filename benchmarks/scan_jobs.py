@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from flopscan.ops.selective_scan import cuda, nvrtc
+from flopscan.ops.gpu import nvrtc
+from flopscan.ops.selective_scan import cuda
 from flopscan.ops.selective_scan.cuda import Rows
 from scan_cases import ROWS, Job, checks, default_form, form_of
 from scan_public import BUILD

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from flopscan.ops.selective_scan import cuda, nvrtc
+from flopscan.ops.gpu import nvrtc
+from flopscan.ops.selective_scan import cuda
 from scan_cases import ROWS, Job, check_row, form_of, module_of, operands
 
 

@@ -30,7 +30,7 @@ import torch.nn.functional as F
 
 from flopscan.ops import causal_conv1d_update, selective_state_update
 from flopscan.ops.causal_conv1d import cuda as conv
-from flopscan.ops.kernels import multiprocessors
+from flopscan.ops.gpu.kernels import multiprocessors
 from flopscan.ops.selective_scan import forms
 from flopscan.ops.selective_state_update import cuda as step
 from scan_times import copy_bandwidth, timed

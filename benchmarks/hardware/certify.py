@@ -31,13 +31,14 @@ ENVIRONMENT = "environment.json"
 def _own_build() -> dict[str, Any]:
     """What stands for a build where the kernels are flopscan's own, compiled as they are used."""
     import flopscan
-    from flopscan.ops.selective_scan import nvrtc
+    from flopscan.ops.gpu import nvrtc
     from hardware.build import digest
 
     ops = Path(flopscan.__file__).with_name("ops")
     return {
         "packages": {"flopscan": flopscan.__version__},
         "sources": {
+            "shared": digest(ops / "gpu", "*.cuh"),
             "flopscan_scan": digest(ops / "selective_scan" / "cuda"),
             "flopscan_cross_scan": digest(ops / "cross_selective_scan", "*.cu*"),
         },

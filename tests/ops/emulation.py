@@ -60,7 +60,7 @@ def launch(
     source: str, options: tuple[str, ...], name: str, grid: tuple[int, int], threads: int, shared: int,
     parameter: ctypes.Structure, device: torch.device,
 ) -> None:  # fmt: skip
-    """Stands for `flopscan.ops.selective_scan.nvrtc.launch`."""
+    """Stands for `flopscan.ops.gpu.nvrtc.launch`."""
     library = compiled(source, options, name, type(parameter).__name__)
     assert library.parameter_size() == ctypes.sizeof(parameter)
     assert shared <= 227 * 1024, f"{name} asks for {shared} bytes of shared memory"

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch._subclasses import FakeTensorMode
 
-from flopscan.ops import causal_conv1d, causal_conv1d_update, kernels
+from flopscan.ops import causal_conv1d, causal_conv1d_update
 from flopscan.ops.causal_conv1d import cuda, operator
-from flopscan.ops.selective_scan import nvrtc
+from flopscan.ops.gpu import kernels, nvrtc
 from ops import emulation
 from ops.conv_cases import CONV_STEPS, CONVS, Conv, ConvStep, compare, compare_step
 
@@ -129,5 +129,7 @@ def test_the_parameters_are_those_of_the_sources() -> None:
             TX=one, TW=one, TB=one, TI=one, TS=one, WIDTH=4, SILU=True, SPAN=8, LANES=32, THREADS=256,
             X_ALONG=0, OUT_WHOLE=True, WHOLE=True, KEPT=4,
         )  # fmt: skip
-        library = emulation.compiled(kernels.source("causal_conv1d", *files), options, name, of.__name__)
+        library = emulation.compiled(
+            kernels.source(*(f"causal_conv1d/{name}" for name in files)), options, name, of.__name__
+        )
         assert library.parameter_size() == ctypes.sizeof(of)

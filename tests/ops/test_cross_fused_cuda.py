@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from flopscan.ops import asked
 from flopscan.ops.cross_selective_scan import composed, fused, operator
 from flopscan.ops.cross_selective_scan.fused import Walk
-from flopscan.ops.selective_scan import forms, nvrtc
+from flopscan.ops.gpu import nvrtc
+from flopscan.ops.selective_scan import forms
 from ops import emulation
 from ops.scans import TOLERANCE, distance
 from ops.test_cross_selective_scan import NAMES, both, by_definition, tensors
@@ -201,9 +203,9 @@ def test_what_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     assert form(96, 56, 56, dtype=torch.float64) is composed
     assert form(96, 56, 56, device="xpu") is composed
     assert form(8, 200, 300) is composed
-    monkeypatch.setattr(forms, "_asked", "triton")
+    monkeypatch.setattr(asked, "_form", "triton")
     assert form(96, 56, 56) is composed
-    monkeypatch.setattr(forms, "_asked", "cuda")
+    monkeypatch.setattr(asked, "_form", "cuda")
     assert form(96, 56, 56) is fused
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
     assert form(96, 56, 56) is composed

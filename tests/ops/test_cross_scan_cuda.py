@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from flopscan.ops.cross_selective_scan import composed, cuda, order
-from flopscan.ops.selective_scan import nvrtc
+from flopscan.ops.gpu import nvrtc
 from ops import emulation
 
 pytestmark = pytest.mark.skipif(emulation.COMPILER is None, reason="g++ is not installed")
@@ -96,5 +96,5 @@ def test_the_three_steps_take_the_kernels(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_the_parameter_is_that_of_the_source() -> None:
-    library = emulation.compiled(cuda._source(), ("-DTX=float", "-DTY=float"), "cross_scan", "Cross")
+    library = emulation.compiled(cuda.source(), ("-DTX=float", "-DTY=float"), "cross_scan", "Cross")
     assert library.parameter_size() == ctypes.sizeof(cuda.Cross)

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from flopscan.ops.selective_scan import cuda, nvrtc, reference
+from flopscan.ops.gpu import nvrtc
+from flopscan.ops.selective_scan import cuda, reference
 from ops import emulation
 from scan_cases import FULL, USUAL, check, error, operands
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from flopscan.ops import kernels, selective_state_update
-from flopscan.ops.selective_scan import nvrtc
+from flopscan.ops import selective_state_update
+from flopscan.ops.gpu import kernels, nvrtc
 from flopscan.ops.selective_state_update import cuda
 from ops import emulation
 from ops.step_cases import STEPS, Step, compare
@@ -105,6 +105,6 @@ def test_the_parameter_is_that_of_the_source() -> None:
         TS=one, TX=one, TT=one, TA=one, TB=one, TC=one, TD=one, TK=one, TZ=one, LANES=4, VEC=4, CHUNKS=1, BATCHES=1,
         THREADS=128, TIED=False, WHOLE=True,
     )  # fmt: skip
-    source = kernels.source("selective_state_update", "step.cu")
+    source = kernels.source("selective_state_update/step.cu")
     library = emulation.compiled(source, options, "state_update", "Step")
     assert library.parameter_size() == ctypes.sizeof(cuda.Step)

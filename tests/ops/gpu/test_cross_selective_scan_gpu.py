@@ -10,7 +10,8 @@ import torch
 
 from flopscan.models import vmamba
 from flopscan.ops.cross_selective_scan import cuda, fused, order
-from flopscan.ops.selective_scan import forms, nvrtc
+from flopscan.ops.gpu import nvrtc
+from flopscan.ops.selective_scan import forms
 from ops.scans import TOLERANCE, distance
 from ops.test_cross_selective_scan import both, by_definition, scan, tensors
 

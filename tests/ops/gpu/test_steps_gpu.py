@@ -12,7 +12,8 @@ from torch import Tensor
 import flopscan
 from flopscan.ops import causal_conv1d, causal_conv1d_update, selective_state_update
 from flopscan.ops.causal_conv1d import cuda, operator
-from flopscan.ops.selective_scan import forms, nvrtc
+from flopscan.ops.gpu import nvrtc
+from flopscan.ops.selective_scan import forms
 from ops import conv_cases, step_cases
 from ops.conv_cases import CONV_STEPS, CONVS, Conv, ConvStep
 from ops.step_cases import LOW, STEPS, Step

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from flopscan.ops import kernels
-from flopscan.ops.selective_scan import nvrtc
+from flopscan.ops.gpu import kernels, nvrtc
 
 _SIDE = 64  # channels and positions of a tile
 MAX_WIDTH = 16  # of a filter
@@ -94,7 +93,7 @@ def forward(
     else:
         name, grid = "conv_tiles", (-(-d // _SIDE) * -(-l // _SIDE), b)
         shared = 4 * _SIDE * _pitch(_SIDE + width - 1)
-    source = kernels.source("causal_conv1d", "conv.cuh", "forward.cu")
+    source = kernels.source("causal_conv1d/conv.cuh", "causal_conv1d/forward.cu")
     nvrtc.launch(source, options, name, grid, form.threads, shared, conv, x.device)
     return out
 
@@ -126,7 +125,7 @@ def backward(
     else:
         name, grid = "conv_tiles_backward", (-(-d // _SIDE) * conv.segments, b)
         shared = 4 * _SIDE * (_pitch(_SIDE + 2 * (width - 1)) + _pitch(_SIDE + width - 1))
-    source = kernels.source("causal_conv1d", "conv.cuh", "backward.cu")
+    source = kernels.source("causal_conv1d/conv.cuh", "causal_conv1d/backward.cu")
     nvrtc.launch(source, options, name, grid, form.threads, shared, conv, x.device)
     sums = (-(-d * (width + 1) // 32), 1)
     nvrtc.launch(source, options, "conv_sums", sums, form.threads, 4 * form.threads, conv, x.device)
@@ -167,7 +166,7 @@ def planned(
         TX=x.dtype, TS=conv_state.dtype, TW=weight.dtype, TB=x.dtype if bias is None else bias.dtype, WIDTH=width,
         KEPT=kept, SILU=activation is not None, WHOLE=whole, THREADS=threads,
     )  # fmt: skip
-    source = kernels.source("causal_conv1d", "step.cu")
+    source = kernels.source("causal_conv1d/step.cu")
     return kernels.Plan(source, options, "conv_step", (-(-b * d // threads), 1), threads, bytes(step))
 
 

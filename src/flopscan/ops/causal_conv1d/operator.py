@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from flopscan.ops import kernels
 from flopscan.ops.causal_conv1d import cuda
 from flopscan.ops.checks import Shapes, check_dtype, check_tensors, remembered
 from flopscan.ops.functional import Transformable, one_by_one, refuse_second, transformed
+from flopscan.ops.gpu import kernels
 
 _OP, _UPDATE = "causal_conv1d", "causal_conv1d_update"
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)

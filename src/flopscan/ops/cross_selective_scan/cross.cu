@@ -4,34 +4,9 @@
 // and written with j fastest, columns with i fastest, so that neighbouring threads touch neighbouring positions in every
 // order. The pitch of a row in shared memory is odd: columns then fall on different banks.
 //
-// Compiled by NVRTC, without headers; a test compiles the same text as C++ and brings its own intrinsics
-// (FLOPSCAN_EMULATED). Macros: TX and TY are the dtypes of the image and of the sequences.
+// After gpu/kernels.cuh. Macros: TX and TY are the dtypes of the image and of the sequences.
 
-#ifndef FLOPSCAN_EMULATED
-typedef unsigned short u16;
-typedef unsigned int u32;
-struct __align__(16) words4 { u32 x, y, z, w; };
-#define DEVICE __device__ __forceinline__
-DEVICE float as_float(u32 x) { return __uint_as_float(x); }
-DEVICE float from_half(u16 x) { float y; asm("cvt.f32.f16 %0, %1;" : "=f"(y) : "h"(x)); return y; }
-DEVICE u32 pack_half(float lo, float hi) { u32 y; asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(hi), "f"(lo)); return y; }
-DEVICE u32 pack_bfloat(float lo, float hi) { u32 y; asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(hi), "f"(lo)); return y; }
-DEVICE void sync_block() { __syncthreads(); }
-#define SHARED_MEMORY(name) extern __shared__ words4 name[]
-#define LAUNCH_BOUNDS(threads, blocks) __launch_bounds__(threads, blocks)
-#endif
-
-typedef long long i64;
-struct half_t { u16 bits; };
-struct bfloat_t { u16 bits; };
 #define THREADS 256
-
-DEVICE float read(float x) { return x; }
-DEVICE float read(half_t x) { return from_half(x.bits); }
-DEVICE float read(bfloat_t x) { return as_float((u32)x.bits << 16); }
-DEVICE void write(float* at, float x) { *at = x; }
-DEVICE void write(half_t* at, float x) { at->bits = (u16)pack_half(x, 0.f); }
-DEVICE void write(bfloat_t* at, float x) { at->bits = (u16)pack_bfloat(x, 0.f); }
 
 // Mirrored in cuda.py. Strides in elements; the sequences are b 4 d l, in one piece.
 struct Cross {
@@ -85,7 +60,7 @@ extern "C" __global__ void LAUNCH_BOUNDS(THREADS, 4) cross_scan(const Cross s) {
   for (int e = threadIdx.x; e < count; e += THREADS) {
     const Element p = element(s, tile, e, false);
     if (!p.inside) continue;
-    const float v = read(x[pixel(s, tile, p)]);
+    const float v = value(x[pixel(s, tile, p)]);
     const int t = by_row(s, p);
     shared[p.at] = v;
     write(y + sequence(s, tile, p, 0) + t, v);
@@ -113,14 +88,14 @@ extern "C" __global__ void LAUNCH_BOUNDS(THREADS, 4) cross_merge(const Cross s) 
     const Element p = element(s, tile, e, true);
     if (!p.inside) continue;
     const int t = by_column(s, p);
-    shared[p.at] = read(y[sequence(s, tile, p, 1) + t]) + read(y[sequence(s, tile, p, 3) + last - t]);
+    shared[p.at] = value(y[sequence(s, tile, p, 1) + t]) + value(y[sequence(s, tile, p, 3) + last - t]);
   }
   sync_block();
   for (int e = threadIdx.x; e < count; e += THREADS) {
     const Element p = element(s, tile, e, false);
     if (!p.inside) continue;
     const int t = by_row(s, p);
-    const float rows = read(y[sequence(s, tile, p, 0) + t]) + read(y[sequence(s, tile, p, 2) + last - t]);
+    const float rows = value(y[sequence(s, tile, p, 0) + t]) + value(y[sequence(s, tile, p, 2) + last - t]);
     write(x + pixel(s, tile, p), rows + shared[p.at]);
   }
 }

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-import functools
-from importlib.resources import files
 
 import torch
 from torch import Tensor
 
+from flopscan.ops import asked
 from flopscan.ops.cross_selective_scan.order import DIRECTIONS
-from flopscan.ops.selective_scan import forms, nvrtc
+from flopscan.ops.gpu import kernels, nvrtc
 
-_NAMES = {torch.float32: "float", torch.float16: "half_t", torch.bfloat16: "bfloat_t"}
 _THREADS = 256
 _WHOLE = 6144  # pixels up to which a block has a whole image, and some channels of it: 24 KiB
 _SIDE = 32  # of a tile of a larger one
@@ -23,9 +21,9 @@ def supports(x: Tensor) -> bool:
     return (
         x.is_cuda
         and torch.version.cuda is not None
-        and x.dtype in _NAMES
+        and x.dtype in kernels.NAMES
         and x.numel() > 0
-        and forms.asked() in (None, "cuda")
+        and asked.form() in (None, "cuda")
         and nvrtc.available()
     )
 
@@ -67,13 +65,12 @@ def _launch(kernel: str, x: Tensor, y: Tensor) -> None:
     b, d, h, w = x.shape
     rows, tile_h, tile_w = tile(d, h, w)
     parameter = Cross(x.data_ptr(), y.data_ptr(), *x.stride(), b, d, h, w, rows, tile_h, tile_w)
-    macros = (f"-DTX={_NAMES[x.dtype]}", f"-DTY={_NAMES[y.dtype]}")
+    macros = kernels.macros(TX=x.dtype, TY=y.dtype)
     blocks = b * -(-d // rows) * -(-h // tile_h) * -(-w // tile_w)
     shared = 4 * rows * tile_h * (tile_w | 1)
-    nvrtc.launch(_source(), macros, kernel, (blocks, 1), _THREADS, shared, parameter, x.device)
+    nvrtc.launch(source(), macros, kernel, (blocks, 1), _THREADS, shared, parameter, x.device)
 
 
-@functools.cache
-def _source() -> str:
+def source() -> str:
     """The text of the kernels."""
-    return (files("flopscan.ops.cross_selective_scan") / "cross.cu").read_text(encoding="utf-8")
+    return kernels.source("cross_selective_scan/cross.cu")

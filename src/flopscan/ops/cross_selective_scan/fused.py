@@ -11,17 +11,18 @@ import ctypes
 import functools
 import math
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from flopscan.ops import asked
 from flopscan.ops.cross_selective_scan.order import DIRECTIONS
-from flopscan.ops.selective_scan import cuda, forms, nvrtc
-from flopscan.ops.selective_scan.cuda import _NAMES, _Grouped, _grouped, _Matrix, _matrix
+from flopscan.ops.gpu import kernels, nvrtc
+from flopscan.ops.gpu.kernels import NAMES
+from flopscan.ops.selective_scan.cuda import Grouped, Matrix, grouped, matrix
 
-_COMMON = ("common.cuh", "lanes.cuh")
+_COMMON = ("selective_scan/cuda/common.cuh", "selective_scan/cuda/lanes.cuh", "cross_selective_scan/fused.cuh")
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,8 @@ def supports(
     return (
         x.is_cuda
         and torch.version.cuda is not None
-        and forms.asked() in (None, "cuda")
-        and all(each.dtype in _NAMES for each in (x, delta, B, C))
+        and asked.form() in (None, "cuda")
+        and all(each.dtype in NAMES for each in (x, delta, B, C))
         and not A.is_complex()
         and A.shape[1] == 1
         and x.numel() > 0
@@ -102,8 +103,8 @@ class Fused(ctypes.Structure):
     """The one parameter of the kernels, as `Fused` in fused.cuh."""
 
     _fields_ = [
-        *((name, _Matrix) for name in ("x", "grad")),
-        *((name, _Grouped) for name in ("delta", "B", "C")),
+        *((name, Matrix) for name in ("x", "grad")),
+        *((name, Grouped) for name in ("delta", "B", "C")),
         *((name, ctypes.c_void_p) for name in ("A", "D", "bias", "out", "grad_x", "grad_delta", "saved")),
         *((name, ctypes.c_void_p) for name in ("grad_B", "grad_C", "grad_channel")),
         ("part", ctypes.c_longlong),
@@ -118,7 +119,7 @@ def forward(
     """The image (b d h w) and, where asked to ``keep``, states for the gradient."""
     b, d, h, w = x.shape
     walk = walk or default_walk(h * w, x.element_size())
-    out = torch.empty(x.shape, dtype=out_dtype if out_dtype in _NAMES else torch.float32, device=x.device)
+    out = torch.empty(x.shape, dtype=out_dtype if out_dtype in NAMES else torch.float32, device=x.device)
     saved = A.new_empty((b, DIRECTIONS, -(-h * w // walk.chunk), d) if keep else 0)
     flat = x.flatten(2)  # a view, unless rows are apart from each other
     scan = _operands(flat, delta, A, B, C, D, delta_bias)
@@ -140,10 +141,10 @@ def backward(
     """
     b, d, h, w = x.shape
     walk = walk or default_walk(h * w, x.element_size(), backward=True)
-    flat, flat_grad = (each.flatten(2) for each in (x, grad if grad.dtype in _NAMES else grad.float()))
+    flat, flat_grad = (each.flatten(2) for each in (x, grad if grad.dtype in NAMES else grad.float()))
     scan = _operands(flat, delta, A, B, C, D, delta_bias)
     scan.height, scan.width = h, w
-    scan.grad, scan.saved = _whole(_matrix(flat_grad), flat_grad), saved.data_ptr()
+    scan.grad, scan.saved = _whole(matrix(flat_grad), flat_grad), saved.data_ptr()
     grad_x, grad_delta = (torch.empty(each.shape, dtype=each.dtype, device=each.device) for each in (x, delta))
     blocks = -(-d // walk.block)
     shape = (2, b, DIRECTIONS, 1, h * w)
@@ -169,8 +170,8 @@ def _operands(
     x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, delta_bias: Tensor | None
 ) -> Fused:
     """The parameter with its operands; x is b d l; A, D and delta_bias are float32 and in one piece."""
-    scan = Fused(x=_whole(_matrix(x), x), A=A.data_ptr())
-    scan.delta, scan.B, scan.C = (_whole(_grouped(each), each) for each in (delta, B, C))
+    scan = Fused(x=_whole(matrix(x), x), A=A.data_ptr())
+    scan.delta, scan.B, scan.C = (_whole(grouped(each), each) for each in (delta, B, C))
     scan.D, scan.bias = (None if each is None else each.data_ptr() for each in (D, delta_bias))
     scan.batch, scan.channels, _ = x.shape
     return scan
@@ -186,7 +187,7 @@ def _whole(described: Any, x: Tensor) -> Any:
 def _dtypes(x: Tensor, delta: Tensor, B: Tensor, C: Tensor, out: Tensor) -> tuple[str, ...]:
     """The macros that name the operands' dtypes."""
     named = {"TU": x, "TD": delta, "TB": B, "TC": C, "TO": out}
-    return tuple(f"-D{name}={_NAMES[each.dtype]}" for name, each in named.items())
+    return tuple(f"-D{name}={NAMES[each.dtype]}" for name, each in named.items())
 
 
 def _choices(walk: Walk, scan: Fused, softplus: bool, size: int, **more: int) -> tuple[str, ...]:
@@ -207,13 +208,6 @@ def _launch(kernel: str, scan: Fused, walk: Walk, macros: tuple[str, ...], share
     nvrtc.launch(source(kernel), macros, kernel, grid, 32 * DIRECTIONS * walk.warps, shared, scan, device)
 
 
-@functools.cache
 def source(kernel: str) -> str:
     """The text of a kernel, with what it includes."""
-    ours = files("flopscan.ops.cross_selective_scan")
-    return "\n".join(
-        [
-            *((cuda.FOLDER / name).read_text(encoding="utf-8") for name in _COMMON),
-            *((ours / name).read_text(encoding="utf-8") for name in ("fused.cuh", f"{kernel}.cu")),
-        ]
-    )
+    return kernels.source(*_COMMON, f"cross_selective_scan/{kernel}.cu")

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flopscan.ops import asked
 from flopscan.ops.cross_selective_scan import composed, fused, transforms
 from flopscan.ops.cross_selective_scan.operands import OP, check
 from flopscan.ops.functional import Transformable, one_by_one, refuse_second
@@ -82,7 +83,7 @@ Operands = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor |
 def _form(operands: Operands) -> ModuleType:
     """The form for such operands: one kernel of a GPU, the CPU's own, or three steps; values are not looked at."""
     x = operands[0]
-    if x.device.type == "cpu" and x.dtype != torch.float64 and forms.asked() in (None, "cpu") and forms.find("cpu"):
+    if x.device.type == "cpu" and x.dtype != torch.float64 and asked.form() in (None, "cpu") and forms.find("cpu"):
         from flopscan.ops.cross_selective_scan import cpu
 
         return cpu

@@ -15,12 +15,12 @@ import ctypes
 import functools
 import math
 from dataclasses import dataclass
-from importlib.resources import files
 
 import torch
 from torch import Tensor
 
-from flopscan.ops.selective_scan import nvrtc
+from flopscan.ops.gpu import kernels, nvrtc
+from flopscan.ops.gpu.kernels import NAMES
 
 _SOURCES = {
     "scan_forward": ("common.cuh", "states.cuh", "forward.cu"),
@@ -29,8 +29,6 @@ _SOURCES = {
     "rows_forward": ("common.cuh", "lanes.cuh", "rows.cuh", "rows_forward.cu"),
     "rows_backward": ("common.cuh", "lanes.cuh", "rows.cuh", "rows_backward.cu"),
 }
-FOLDER = files("flopscan.ops.selective_scan") / "cuda"
-_NAMES = {torch.float32: "float", torch.float16: "half_t", torch.bfloat16: "bfloat_t"}
 MAX_STATES = 256
 SEGMENT = 64  # segments of l are whole numbers of these positions: of tiles
 
@@ -127,7 +125,7 @@ def supports(
     return (
         u.is_cuda
         and torch.version.cuda is not None
-        and all(x.dtype in _NAMES for x in varying)
+        and all(x.dtype in NAMES for x in varying)
         and all(x.dtype == torch.float32 for x in fixed)
         and B.dim() == C.dim() == 4
         and 1 <= A.shape[1] <= MAX_STATES
@@ -136,11 +134,11 @@ def supports(
     )
 
 
-class _Matrix(ctypes.Structure):
+class Matrix(ctypes.Structure):
     _fields_ = [("at", ctypes.c_void_p), *((name, ctypes.c_longlong) for name in ("b", "d", "l", "align"))]
 
 
-class _Grouped(ctypes.Structure):
+class Grouped(ctypes.Structure):
     _fields_ = [("at", ctypes.c_void_p), *((name, ctypes.c_longlong) for name in ("b", "g", "n", "l", "align"))]
 
 
@@ -148,8 +146,8 @@ class Scan(ctypes.Structure):
     """The one parameter of every kernel, as `Scan` in cuda/common.cuh."""
 
     _fields_ = [
-        *((name, _Matrix) for name in ("u", "delta", "z", "grad")),
-        *((name, _Grouped) for name in ("B", "C")),
+        *((name, Matrix) for name in ("u", "delta", "z", "grad")),
+        *((name, Grouped) for name in ("B", "C")),
         *((name, ctypes.c_void_p) for name in ("A", "D", "bias", "initial", "grad_last")),
         *((name, ctypes.c_void_p) for name in ("out", "grad_u", "grad_delta", "grad_z", "last", "saved")),
         *((name, ctypes.c_void_p) for name in ("grad_B", "grad_C", "grad_channel", "grad_initial")),
@@ -195,7 +193,7 @@ def backward(
     scan, alive = _operands(u, delta, A, B, C, D, z, delta_bias, delta_softplus)
     form = form or default_form(scan.states, scan.length, backward=True)
     (batch, channels, length), (groups, states) = u.shape, B.shape[1:3]
-    scan.grad = _matrix(grad_out)
+    scan.grad = matrix(grad_out)
     grad_u, grad_delta = (torch.empty(u.shape, dtype=x.dtype, device=u.device) for x in (u, delta))
     grad_z = None if z is None else torch.empty(u.shape, dtype=z.dtype, device=u.device)
     grad_initial = (
@@ -232,9 +230,9 @@ def _operands(
     """The parameter with its operands, and the small copies of them that must live until the launch."""
     alive: list[Tensor] = []
     scan = Scan()
-    scan.u, scan.delta, scan.B, scan.C = _matrix(u), _matrix(delta), _grouped(B), _grouped(C)
+    scan.u, scan.delta, scan.B, scan.C = matrix(u), matrix(delta), grouped(B), grouped(C)
     if z is not None:
-        scan.z = _matrix(z)
+        scan.z = matrix(z)
     scan.A, scan.D, scan.bias = _pointer(A, alive), _pointer(D, alive), _pointer(delta_bias, alive)
     scan.batch, scan.channels, scan.length = u.shape
     scan.groups, scan.states = B.shape[1:3]
@@ -252,12 +250,12 @@ def _pointer(x: Tensor | None, alive: list[Tensor]) -> int | None:
     return alive[-1].data_ptr()
 
 
-def _matrix(x: Tensor) -> _Matrix:
-    return _Matrix(x.data_ptr(), *x.stride(), _align(x))
+def matrix(x: Tensor) -> Matrix:
+    return Matrix(x.data_ptr(), *x.stride(), _align(x))
 
 
-def _grouped(x: Tensor) -> _Grouped:
-    return _Grouped(x.data_ptr(), *x.stride(), _align(x))
+def grouped(x: Tensor) -> Grouped:
+    return Grouped(x.data_ptr(), *x.stride(), _align(x))
 
 
 def _align(x: Tensor) -> int:
@@ -284,7 +282,7 @@ def _dtypes(u: Tensor, delta: Tensor, z: Tensor | None, B: Tensor, C: Tensor, ou
         "TC": C.dtype,
         "TO": out,
     }
-    return *(f"-D{name}={_NAMES[dtype]}" for name, dtype in named.items()), f"-DHAS_Z={int(z is not None)}"
+    return *(f"-D{name}={NAMES[dtype]}" for name, dtype in named.items()), f"-DHAS_Z={int(z is not None)}"
 
 
 def _layout(scan: Scan) -> tuple[str, ...]:
@@ -296,10 +294,9 @@ def _layout(scan: Scan) -> tuple[str, ...]:
     return f"-DSOFTPLUS={int(scan.softplus)}", f"-DWHOLE={int(whole)}"
 
 
-@functools.cache
 def source(kernel: str) -> str:
     """The text of a kernel, with what it includes."""
-    return "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in _SOURCES[kernel])
+    return kernels.source(*(f"selective_scan/cuda/{name}" for name in _SOURCES[kernel]))
 
 
 @functools.cache

@@ -27,30 +27,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flopscan.ops import asked
 from flopscan.ops.selective_scan import chunked
 
 Operands = tuple[Any, ...]  # u, delta, A, B, C, D, z, delta_bias, initial_state
 FORMS = {"cpu": ("cpu",), "cuda": ("cuda", "triton"), "xpu": ("triton",)}  # by device, the fastest first
 NEEDS = {"cpu": "numba", "triton": "triton"}  # packages that need not be installed
-_asked: str | None = None
 
 
 @contextlib.contextmanager
 def use(name: str) -> Iterator[None]:
     """Within, every scan takes the form ``name`` ('chunked', 'cpu', 'cuda' or 'triton'): for tests and benchmarks."""
-    global _asked
     if find(name) is None:
         raise ValueError(f"the form {name!r} of selective_scan cannot be used here")
-    before, _asked = _asked, name
-    try:
+    with asked.asking(name):
         yield
-    finally:
-        _asked = before
-
-
-def asked() -> str | None:
-    """The form that `use` asks for, None where nobody does."""
-    return _asked
 
 
 @functools.cache
@@ -74,12 +65,13 @@ def find(name: str) -> ModuleType | None:
 def choose(operands: Operands) -> tuple[ModuleType, Operands]:
     """The form for such operands, and these as it takes them; looks at shapes, dtypes and devices alone."""
     u, delta, A, B, C, D, z, delta_bias, initial_state = operands
-    if A.is_complex() or B.dim() == 2 or C.dim() == 2 or u.dtype == torch.float64 or _asked == "chunked":
+    if A.is_complex() or B.dim() == 2 or C.dim() == 2 or u.dtype == torch.float64 or asked.form() == "chunked":
         return chunked, operands
     own = (
         u, delta, _weight(A), *_same_groups(B, C), _weight(D), z, _weight(delta_bias), _weight(initial_state),
     )  # fmt: skip
-    for name in (_asked,) if _asked else FORMS.get(u.device.type, ()):
+    wanted = asked.form()
+    for name in (wanted,) if wanted else FORMS.get(u.device.type, ()):
         form = find(name)
         if form is not None and form.supports(*own):
             return form, own

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from flopscan.ops import kernels
+from flopscan.ops.gpu import kernels
 
 PLANS = kernels.Plans()
 
@@ -108,7 +108,7 @@ def planned(
         TZ=some if z is None else z.dtype, LANES=form.lanes, VEC=vector, CHUNKS=form.chunks,
         THREADS=form.threads, TIED=tied, WHOLE=all(kernels.aligned(each, -1, vector) for each in along),
     )  # fmt: skip
-    source = kernels.source("selective_state_update", "step.cu")
+    source = kernels.source("selective_state_update/step.cu")
     return kernels.Plan(source, options, "state_update", blocks, form.threads, bytes(step))
 
 

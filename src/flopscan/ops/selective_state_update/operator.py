@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from flopscan.ops import kernels
 from flopscan.ops.checks import Shapes, check_dtype, check_tensors, remembered
+from flopscan.ops.gpu import kernels
 from flopscan.ops.selective_state_update import cuda
 
 _OP = "selective_state_update"

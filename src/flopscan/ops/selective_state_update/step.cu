@@ -18,6 +18,11 @@ struct Step {
   int across;                                                      // sequences that the grid has at a time
 };
 
+// max(x, 0) + log1p(exp(-|x|))
+DEVICE float softplus(float x) {
+  const float e = exp2_hw((x < 0.f ? x : -x) * LOG2E);
+  return log1p_unit_float(e) + (x > 0.f ? x : 0.f);
+}
 template <class T> DEVICE const T* at(const Operand& o, i64 b, int h, int p) {
   return (const T*)o.at + b * o.b + h * o.h + p * o.p;
 }

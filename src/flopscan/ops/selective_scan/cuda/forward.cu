@@ -230,7 +230,7 @@ extern "C" __global__ void LAUNCH_BOUNDS(THREADS, RESIDENT) scan_forward(const S
       }
 #endif
 #if WHOLE
-      if (t0 + p.column < load_end(p, k)) store_whole(out_at + (i64)(k * PASS_ROWS) * s.length, out);
+      if (t0 + p.column < load_end(p, k)) store_values(out_at + (i64)(k * PASS_ROWS) * s.length, out);
 #else
       store(out_at + (i64)(k * PASS_ROWS) * s.length, t0 + p.column, load_end(p, k), s.out_align, out);
 #endif

@@ -78,14 +78,14 @@ template <class T> DEVICE const T* loads_at(const Matrix& m, const Place& p) {
 }
 template <class T> DEVICE void load_pass(Pack<T, EACH>& v, const T* at, const Matrix& m, const Place& p, int pass, int t0) {
 #if WHOLE
-  if (t0 + p.column < load_end(p, pass)) load_whole(v, at + t0 + pass * PASS_ROWS * m.d);
+  if (t0 + p.column < load_end(p, pass)) load(v, at + t0 + pass * PASS_ROWS * m.d);
 #else
   load(v, at + pass * PASS_ROWS * m.d - p.column * m.l, m.l, t0 + p.column, load_end(p, pass), (int)m.align);
 #endif
 }
 template <class T> DEVICE void store_pass(T* row, const Place& p, int pass, int t0, int align, const float (&v)[EACH]) {
 #if WHOLE
-  if (t0 + p.column < load_end(p, pass)) store_whole(row + t0 + p.column, v);
+  if (t0 + p.column < load_end(p, pass)) store_values(row + t0 + p.column, v);
 #else
   store(row, t0 + p.column, load_end(p, pass), align, v);
 #endif
@@ -100,7 +100,7 @@ template <class T> DEVICE void start(Walk<T>& w, const Matrix& m, const Place& p
 // Those of the tile at t0 where the walk stands, or, with BACK, has just been.
 template <int BACK, class T> DEVICE void load_pass(Pack<T, EACH>& v, const Walk<T>& w, const Matrix& m, const Place& p, int pass, int t0) {
 #if WHOLE
-  if (t0 + p.column < load_end(p, pass)) load_whole(v, w.at[pass] - BACK * TILE);
+  if (t0 + p.column < load_end(p, pass)) load(v, w.at[pass] - BACK * TILE);
 #else
   load(v, w.at[pass], m.l, t0 + p.column, load_end(p, pass), (int)m.align);
 #endif
@@ -131,7 +131,7 @@ template <class T> DEVICE void load_states(Pack<T, SPREAD> (&v)[PIECES], const T
     int n = (int)threadIdx.x / (TILE / SPREAD) + i * PIECE_STATES, t = (int)threadIdx.x % (TILE / SPREAD) * SPREAD;
 #if WHOLE
     clear(v[i]);
-    if (n < states && t0 + t < p.end) load_whole(v[i], at + (t0 - walked) + i * PIECE_STATES * m.n);
+    if (n < states && t0 + t < p.end) load(v[i], at + (t0 - walked) + i * PIECE_STATES * m.n);
 #else
     load(v[i], at + i * PIECE_STATES * m.n - t * m.l, m.l, t0 + t, n < states ? p.end : 0, (int)m.align);
 #endif

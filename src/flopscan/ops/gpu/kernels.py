@@ -1,4 +1,4 @@
-"""What the CUDA kernels of the decoding step and of the causal convolution share on the Python side."""
+"""What the CUDA kernels of the operators share on the Python side: sources, macros, and launches that are kept."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flopscan.ops.selective_scan import forms, nvrtc
+from flopscan.ops import asked
+from flopscan.ops.gpu import nvrtc
 
 NAMES = {torch.float32: "float", torch.float16: "half_t", torch.bfloat16: "bfloat_t"}
 
@@ -23,7 +24,7 @@ def supported(operands: Iterable[Tensor | None]) -> bool:
     given = [x for x in operands if x is not None]
     return (
         all(x.is_cuda and x.dtype in NAMES and x.numel() > 0 for x in given)
-        and forms.asked() in (None, "cuda")
+        and asked.form() in (None, "cuda")
         and torch.version.cuda is not None
         and _new_enough(given[0].device)
         and nvrtc.available()
@@ -79,7 +80,7 @@ class Plans:
 
 def signature(operands: Iterable[Tensor | None], *others: Any) -> Any:
     """All of a call that a plan follows from, if its operands are on a GPU."""
-    parts: list[Any] = [forms.asked(), *others]
+    parts: list[Any] = [asked.form(), *others]
     for x in operands:
         if x is None:
             parts.append(None)
@@ -91,12 +92,10 @@ def signature(operands: Iterable[Tensor | None], *others: Any) -> Any:
 
 
 @functools.cache
-def source(package: str, *names: str) -> str:
-    """The text of files of kernels, after what all of them share."""
+def source(*names: str) -> str:
+    """The text of files of kernels, by their paths below this package's parent, after what all of them share."""
     ops = files("flopscan.ops")
-    return "\n".join(
-        path.read_text(encoding="utf-8") for path in (ops / "kernels.cuh", *(ops / package / x for x in names))
-    )
+    return "\n".join((ops / name).read_text(encoding="utf-8") for name in ("gpu/kernels.cuh", *names))
 
 
 @functools.cache

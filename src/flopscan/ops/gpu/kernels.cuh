@@ -1,8 +1,7 @@
-// What the kernels of the decoding step and of the causal convolution share: dtypes, loads and stores of a few
-// neighbours, and the mathematics.
+// The beginning of every kernel's source: intrinsics, dtypes, a few neighbours at a time, and some mathematics.
 //
-// Compiled by NVRTC, without headers; a test compiles the same text as C++ and brings its own intrinsics
-// (FLOPSCAN_EMULATED).
+// Compiled by NVRTC, without headers: what CUDA has no function for is PTX. A test compiles the same text as C++ and
+// brings its own intrinsics (FLOPSCAN_EMULATED).
 
 typedef unsigned short u16;
 typedef unsigned int u32;
@@ -21,10 +20,11 @@ DEVICE u32 pack_half(float lo, float hi) { u32 y; asm("cvt.rn.f16x2.f32 %0, %1, 
 DEVICE u32 pack_bfloat(float lo, float hi) { u32 y; asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(hi), "f"(lo)); return y; }
 // load_once: what no kernel writes meanwhile; not in asm, which the compiler moves to where nothing was asked for.
 // load_now: what this thread writes later.
-DEVICE words4 load_once(const words4* at) { uint4 v = __ldg((const uint4*)at); return words4{v.x, v.y, v.z, v.w}; }
-DEVICE words2 load_once(const words2* at) { uint2 v = __ldg((const uint2*)at); return words2{v.x, v.y}; }
-DEVICE u32 load_once(const u32* at) { return __ldg(at); }
-DEVICE u16 load_once(const u16* at) { return __ldg(at); }
+template <class V> DEVICE V load_once(const V* at);
+template <> DEVICE words4 load_once(const words4* at) { uint4 v = __ldg((const uint4*)at); return words4{v.x, v.y, v.z, v.w}; }
+template <> DEVICE words2 load_once(const words2* at) { uint2 v = __ldg((const uint2*)at); return words2{v.x, v.y}; }
+template <> DEVICE u32 load_once(const u32* at) { return __ldg(at); }
+template <> DEVICE u16 load_once(const u16* at) { return __ldg(at); }
 DEVICE words4 load_now(const words4* at) {
   words4 v;
   asm volatile("ld.global.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(at) : "memory");
@@ -38,8 +38,18 @@ DEVICE void store_now(words4* at, words4 v) {
   asm volatile("st.global.v4.u32 [%0], {%1,%2,%3,%4};" :: "l"(at), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
 }
 DEVICE float shuffle_xor(float v, int mask) { return __shfl_xor_sync(0xffffffffu, v, mask); }
-DEVICE void sync_block() { __syncthreads(); }
+DEVICE float shuffle_up(float v, int by) { return __shfl_up_sync(0xffffffffu, v, by); }
+DEVICE float shuffle_down(float v, int by) { return __shfl_down_sync(0xffffffffu, v, by); }
+DEVICE float shuffle_from(float v, int lane) { return __shfl_sync(0xffffffffu, v, lane); }
 DEVICE void stop() { asm volatile("trap;"); }
+DEVICE void sync_warp() { __syncwarp(); }
+DEVICE void sync_block() { __syncthreads(); }
+DEVICE void sync_some(int barrier, int threads) { asm volatile("bar.sync %0, %1;" :: "r"(barrier), "r"(threads) : "memory"); }
+DEVICE bool all_of_block(bool x) { return __syncthreads_and(x); }
+DEVICE void add_to(float* at, float v) { asm volatile("red.global.add.f32 [%0], %1;" :: "l"(at), "f"(v) : "memory"); }
+// A pointer that the compiler must keep: it cannot see where it comes from.
+template <class T> DEVICE T* opaque(T* p) { asm volatile("" : "+l"(p)); return p; }
+DEVICE int opaque(int x) { asm volatile("" : "+r"(x)); return x; }
 #define SHARED_MEMORY(name) extern __shared__ words4 name[]
 #define LAUNCH_BOUNDS(threads, blocks) __launch_bounds__(threads, blocks)
 #endif
@@ -62,6 +72,7 @@ DEVICE float read(const bfloat_t* at) { return as_float((u32)load_once((const u1
 // E neighbours as they lie in memory.
 template <class T, int E> struct Pack {
   static const int WORDS = E * (int)sizeof(T) / 4;
+  static_assert(E * sizeof(T) % 4 == 0, "whole words");
   u32 words[WORDS];
 };
 template <int E> DEVICE float get(const Pack<float, E>& p, int i) { return as_float(p.words[i]); }
@@ -82,6 +93,10 @@ template <int E> DEVICE void set(Pack<bfloat_t, E>& p, const float (&v)[E]) {
 template <int E> DEVICE void set(Pack<half_t, E>& p, const float (&v)[E]) {
 #pragma unroll
   for (int i = 0; i < E; i += 2) p.words[i / 2] = pack_half(v[i], v[i + 1]);
+}
+template <class T, int E> DEVICE void clear(Pack<T, E>& p) {
+#pragma unroll
+  for (int i = 0; i < Pack<T, E>::WORDS; i++) p.words[i] = 0;
 }
 // They start at a multiple of their bytes, 16 at most.
 template <class T, int E> DEVICE void load(Pack<T, E>& p, const T* at) {
@@ -125,10 +140,14 @@ template <class T, int E> DEVICE void store(T* at, const Pack<T, E>& p) {
   }
 }
 
-DEVICE float sigmoid(float x) { return reciprocal(1.f + exp2_hw(x * -LOG2E)); }
-// softplus: max(x, 0) + log1p(exp(-|x|)), log1p as a polynomial on [0, 1] that is right to a relative 1.3e-7
-DEVICE float softplus(float x) {
-  const float e = exp2_hw((x < 0.f ? x : -x) * LOG2E);
+template <class T, int E> DEVICE void store_values(T* at, const float (&values)[E]) {
+  Pack<T, E> p;
+  set(p, values);
+  store(at, p);
+}
+
+// log1p on [0, 1], right to a relative 1.3e-7 (least maximum fit)
+DEVICE float log1p_unit_float(float e) {
   float p = 5.232629366e-3f;
   p = p * e - 2.950498648e-2f;
   p = p * e + 7.822556049e-2f;
@@ -138,5 +157,6 @@ DEVICE float softplus(float x) {
   p = p * e + 3.331909776e-1f;
   p = p * e - 4.999949336e-1f;
   p = p * e + 9.999999404e-1f;
-  return p * e + (x > 0.f ? x : 0.f);
+  return p * e;
 }
+DEVICE float sigmoid(float x) { return reciprocal(1.f + exp2_hw(x * -LOG2E)); }
