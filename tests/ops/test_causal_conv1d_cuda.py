@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -15,16 +14,7 @@ from flopscan.ops.gpu import kernels, nvrtc
 from ops import emulation
 from ops.conv_cases import CONV_STEPS, CONVS, Conv, ConvStep, compare, compare_step
 
-pytestmark = pytest.mark.skipif(emulation.COMPILER is None, reason="g++ is not installed")
-
-
-@pytest.fixture(autouse=True)
-def emulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Kernels on the CPU, with fresh memory full of NaN."""
-    monkeypatch.setattr(nvrtc, "launch", emulation.launch)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    yield
-    torch.use_deterministic_algorithms(False)
+pytestmark = pytest.mark.usefixtures("emulated")
 
 
 @pytest.mark.parametrize("case", CONVS, ids=str)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,21 +15,11 @@ from flopscan.ops.cross_selective_scan import composed, fused, operator
 from flopscan.ops.cross_selective_scan.fused import Walk
 from flopscan.ops.gpu import nvrtc
 from flopscan.ops.selective_scan import forms
-from ops import emulation
 from ops.scans import TOLERANCE, distance
 from ops.test_cross_selective_scan import NAMES, both, by_definition, tensors
 
-pytestmark = pytest.mark.skipif(emulation.COMPILER is None, reason="g++ is not installed")
+pytestmark = pytest.mark.usefixtures("emulated")
 ROOM = 227 * 1024  # of an H100
-
-
-@pytest.fixture(autouse=True)
-def emulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Kernels on the CPU, with fresh memory full of NaN."""
-    monkeypatch.setattr(nvrtc, "launch", emulation.launch)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 def upstream(operands: dict[str, Any], dtype: torch.dtype) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -12,17 +11,8 @@ from flopscan.ops.cross_selective_scan import composed, cuda, order
 from flopscan.ops.gpu import nvrtc
 from ops import emulation
 
-pytestmark = pytest.mark.skipif(emulation.COMPILER is None, reason="g++ is not installed")
+pytestmark = pytest.mark.usefixtures("emulated")
 IMAGES = [(2, 3, 4, 5), (1, 5, 7, 7), (1, 1, 1, 1), (2, 2, 1, 9), (1, 3, 56, 56), (1, 2, 70, 101), (1, 70, 5, 6)]
-
-
-@pytest.fixture(autouse=True)
-def emulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Kernels on the CPU, with fresh memory full of NaN."""
-    monkeypatch.setattr(nvrtc, "launch", emulation.launch)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 @pytest.mark.parametrize("image", IMAGES)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import json
 import re
-from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
@@ -14,20 +13,15 @@ import torch
 
 from flopscan.ops.gpu import nvrtc
 from flopscan.ops.selective_scan import cuda, reference
-from ops import emulation
 from scan_cases import FULL, USUAL, check, error, operands
 
-pytestmark = pytest.mark.skipif(emulation.COMPILER is None, reason="g++ is not installed")
+pytestmark = pytest.mark.usefixtures("emulated", "of_an_h100")
 
 
-@pytest.fixture(autouse=True)
-def emulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Kernels on the CPU, for a GPU of as many multiprocessors as an H100, with fresh memory full of NaN."""
-    monkeypatch.setattr(nvrtc, "launch", emulation.launch)
+@pytest.fixture
+def of_an_h100(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many multiprocessors."""
     monkeypatch.setattr(cuda, "_multiprocessors", lambda device: 132)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 def mostly_slow(fast: list[Any], slow: list[Any]) -> list[Any]:

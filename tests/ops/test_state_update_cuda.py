@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -14,16 +13,7 @@ from flopscan.ops.selective_state_update import cuda
 from ops import emulation
 from ops.step_cases import STEPS, Step, compare
 
-pytestmark = pytest.mark.skipif(emulation.COMPILER is None, reason="g++ is not installed")
-
-
-@pytest.fixture(autouse=True)
-def emulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Kernels on the CPU, with fresh memory full of NaN."""
-    monkeypatch.setattr(nvrtc, "launch", emulation.launch)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    yield
-    torch.use_deterministic_algorithms(False)
+pytestmark = pytest.mark.usefixtures("emulated")
 
 
 @pytest.mark.parametrize("case", STEPS, ids=str)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,7 +14,10 @@ from flopscan.ops.selective_scan import forms
 from ops.scans import TOLERANCE, distance
 from ops.test_cross_selective_scan import both, by_definition, scan, tensors
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]
+pytestmark = [
+    pytest.mark.gpu, pytest.mark.usefixtures("poisoned"),
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"),
+]  # fmt: skip
 CASES = [
     {"b": 1, "d": 1, "h": 1, "w": 1, "n": 1}, {"d": 33, "h": 9, "w": 14, "n": 1}, {"given": ()},
     {"d": 48, "h": 16, "w": 24, "n": 16}, {"d": 8, "h": 90, "w": 101, "n": 1},
@@ -26,14 +28,6 @@ CASES = [
     {"d": 17, "h": 20, "w": 13, "n": 1, "last": True}, {"b": 1, "d": 3, "h": 160, "w": 150, "n": 1},
 ]  # fmt: skip
 STAGES = [(96, 56), (192, 28), (384, 14), (768, 7)]  # of VMamba-T: channels and side
-
-
-@pytest.fixture(autouse=True)
-def poisoned() -> Iterator[None]:
-    """Fresh memory full of NaN."""
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 def on_gpu(operands: dict[str, Any]) -> dict[str, Any]:

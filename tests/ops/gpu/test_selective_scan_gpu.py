@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,15 +10,10 @@ import torch
 from flopscan.ops.selective_scan import cuda
 from scan_cases import check, checks, operands
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]
-
-
-@pytest.fixture(autouse=True)
-def poisoned() -> Iterator[None]:
-    """Fresh memory full of NaN."""
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    yield
-    torch.use_deterministic_algorithms(False)
+pytestmark = [
+    pytest.mark.gpu, pytest.mark.usefixtures("poisoned"),
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("module", ["cuda", "triton"])
