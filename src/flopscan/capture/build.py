@@ -125,16 +125,16 @@ def unwrapped(model: Any) -> Any:
 
 @contextlib.contextmanager
 def same_random_state() -> Iterator[None]:
-    """Restore the random state of torch, Python and NumPy (where it is loaded) at the end."""
-    numpy: Any = sys.modules.get("numpy")
-    states = torch.get_rng_state(), random.getstate(), numpy.random.get_state() if numpy else None
+    """Restore the random state of torch, Python and NumPy at the end; NumPy's where it is loaded, which takes 7 ms."""
+    numpy_random: Any = sys.modules.get("numpy.random")
+    states = torch.get_rng_state(), random.getstate(), numpy_random.get_state() if numpy_random else None
     try:
         yield
     finally:
         torch.set_rng_state(states[0])
         random.setstate(states[1])
-        if numpy:
-            numpy.random.set_state(states[2])
+        if numpy_random:
+            numpy_random.set_state(states[2])
 
 
 def too_large(model: Any) -> str:

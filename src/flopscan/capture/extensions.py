@@ -22,14 +22,16 @@ from flopscan.errors import CaptureError
 _seen: set[str] = set()
 _jit_built: list[Any] = []  # what torch had compiled and loaded when it was last looked
 _with_tensors: weakref.WeakSet[ModuleType] = weakref.WeakSet()
-_KNOWN = ("torch", "numpy", "scipy", "pandas", "triton", "functorch", "torchgen")
+_KNOWN = {"torch", "numpy", "scipy", "pandas", "triton", "functorch", "torchgen"}
+_NOT_LOOKED_AT = _KNOWN | sys.stdlib_module_names | {"flopscan"}  # most of what is loaded, by the name of the package
 
 
 def taking_tensors() -> Iterator[tuple[ModuleType, tuple[str, ...]]]:
     """The extension modules that are loaded, with the functions of each that take tensors."""
     new = [name for name in list(sys.modules) if name not in _seen]
     _seen.update(new)
-    for module in (*map(sys.modules.get, new), *_built_by_torch()):
+    loaded = (sys.modules.get(name) for name in new if name.partition(".")[0] not in _NOT_LOOKED_AT)
+    for module in (*loaded, *_built_by_torch()):
         _look(module)
     for module in sorted(_with_tensors, key=lambda module: module.__name__):
         yield module, tuple(name for name, value in vars(module).items() if _takes_tensors(value))
