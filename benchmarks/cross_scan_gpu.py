@@ -30,6 +30,8 @@ from flopscan.ops.gpu import nvrtc
 Job = dict[str, Any]
 STAGES = {"1": (96, 56), "2": (192, 28), "3": (384, 14), "4": (768, 7)}
 WAYS = ("forward", "backward")
+# images as VMamba's are, read where they lie or copied to rows first, within the time
+LAST, COPIED = "channels last", "channels last, copied"
 # lanes, span, warps, resident: beside the default
 VARIANTS = {
     ("1", "forward"): [(32, 8, 1, 5), (32, 8, 1, 7), (32, 8, 2, 2), (32, 8, 2, 3), (16, 8, 1, 3), (32, 4, 1, 7)],
@@ -49,7 +51,7 @@ def jobs(stage: str, variants: bool) -> list[Job]:
     """What is timed of a stage."""
     found = []
     for way in WAYS:
-        found += [{"way": way, "what": what} for what in ("copy", "three steps", "fused")]
+        found += [{"way": way, "what": what} for what in ("copy", "three steps", "fused", LAST, COPIED)]
         if way == "forward":
             found.append({"way": way, "what": "fused, kept"})
         for walk in VARIANTS[stage, way] if variants else ():
@@ -81,6 +83,8 @@ def walk_of(job: Job, stage: str, dtype: torch.dtype) -> Walk:
 def run(module: Any, job: Job, given: list[Tensor], stage: str) -> tuple[Any, list[Tensor]]:
     """A call of one direction by fused or by three steps, and its results."""
     *own, grad = given
+    if job["what"] in (LAST, COPIED):
+        own[0], grad = (each.to(memory_format=torch.channels_last) for each in (own[0], grad))
     keep = job["way"] == "backward" or job["what"] == "fused, kept"
     options: Job = {"delta_softplus": True, "keep": keep, "out_dtype": own[0].dtype}
     later: Job = {}
@@ -90,15 +94,19 @@ def run(module: Any, job: Job, given: list[Tensor], stage: str) -> tuple[Any, li
         options["walk"] = replace(usual, lanes=walk.lanes, span=walk.span) if job["way"] == "backward" else walk
         later["walk"] = walk
 
+    def image(x: Tensor) -> Tensor:
+        return x.contiguous() if job["what"] == COPIED else x
+
     def forward() -> Any:
-        return module.forward(*own, **options)
+        return module.forward(image(own[0]), *own[1:], **options)
 
     out, saved = forward()
     if job["way"] == "forward":
         return forward, [out]
 
     def backward() -> Any:
-        return module.backward(grad, *own, saved, delta_softplus=True, deterministic=False, **later)
+        images = image(grad), image(own[0])
+        return module.backward(*images, *own[1:], saved, delta_softplus=True, deterministic=False, **later)
 
     return backward, list(backward())
 
