@@ -12,20 +12,20 @@ AS_PYTHON := MAMBA_FORCE_BUILD=TRUE MAMBA_SKIP_CUDA_BUILD=TRUE CAUSAL_CONV1D_FOR
 WITH_VISION := tests/golden tests/report tests/conventions/test_operator_level_peers.py \
   tests/conventions/test_against_onnx_tool.py -k "resnet50 or vit_b or swin_t or convnext_t or mambavision or page"
 
-.PHONY: demo test test-samples lint test-peers test-pairs test-packages test-papers test-zoo test-sarif test-browser coverage bench docs pictures vendor clean
+.PHONY: demo test test-samples test-slow lint test-peers test-pairs test-packages test-papers test-zoo test-sarif test-browser coverage bench docs pictures vendor clean
 
 demo: $(VENV)/.installed
 	$(BIN)/flopscan count vmamba_tiny
 
 # two processes: more threads in each would only wait for each other
-test test-samples test-peers test-pairs: export OMP_NUM_THREADS = 1
+test test-samples test-slow test-peers test-pairs coverage: export OMP_NUM_THREADS = 1
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 -m "not peers and not packages and not papers and not zoo and not samples and not slow and not gpu and not browser"
 
 # two samples of each of torch's operators; all of them: make coverage
 test-samples: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 -m samples
+	$(BIN)/python -m pytest -n 2 -m samples tests/samples_of_torch
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -64,8 +64,13 @@ test-sarif: $(VENV)/.sarif
 test-browser: $(VENV)/.browser
 	FLOPSCAN_IMAGES=docs/images $(BIN)/python -m pytest -m browser
 
+# all samples of torch's operators, and what of them is counted
 coverage: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 -m slow -s
+	$(BIN)/python -m pytest -n 2 -m slow tests/samples_of_torch
+
+# what takes too long for make test: more forms of kernels, longer searches
+test-slow: $(VENV)/.dev
+	$(BIN)/python -m pytest -n 2 -m "slow and not peers and not packages and not gpu" --ignore tests/samples_of_torch
 
 bench: $(VENV)/.peers
 	$(BIN)/python benchmarks/run.py
