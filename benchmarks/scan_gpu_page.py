@@ -18,7 +18,9 @@ HEAD = """# The selective scan on a GPU
 
 {device}, torch {torch}, NVRTC {nvrtc}; {date}. `python benchmarks/scan_gpu.py --mamba SOURCES --out DIR`
 in three runs of that day, on three machines of this kind (`run` in
-`benchmarks/{log}`); this page by
+`benchmarks/{log}`): the public kernel's times are of run 1; eleven of the
+fourteen rows of Triton, the models and seven checks, run by themselves, of run 2; all else of run 3, which was cut
+before it came to them. This page by
 `python benchmarks/scan_gpu_page.py benchmarks/{log}`.
 
 Microseconds of one call between CUDA events, each after a write of 512 MB that empties the L2 cache: 20th, 50th, 80th

@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from flopscan.ops import asked
 from flopscan.ops.cross_selective_scan import composed, fused, operator
 from flopscan.ops.cross_selective_scan.fused import Walk
-from flopscan.ops.gpu import nvrtc
+from flopscan.ops.gpu import kernels, nvrtc
 from flopscan.ops.selective_scan import forms
 from ops.scans import TOLERANCE, distance
 from ops.test_cross_selective_scan import NAMES, both, by_definition, tensors
@@ -176,13 +176,16 @@ def test_what_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     """By shapes, dtypes and devices alone: of fake tensors."""
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(kernels, "_new_enough", kernels._new_enough.__wrapped__)  # nothing is remembered
     monkeypatch.setattr(fused, "_room", lambda device: ROOM)
     monkeypatch.setattr(nvrtc, "available", lambda: True)
 
     def form(d: int, h: int, w: int, n: int = 1, dtype: torch.dtype = torch.bfloat16, device: str = "cuda") -> Any:
         with FakeTensorMode():
-            x, delta = torch.empty(64, d, h, w, dtype=dtype, device=device), torch.empty(64, 4, d, h * w, dtype=dtype)
-            B = torch.empty(64, 4, n, h * w, dtype=dtype)
+            x, delta, B = (
+                torch.empty(shape, dtype=dtype, device=device)
+                for shape in ((64, d, h, w), (64, 4, d, h * w), (64, 4, n, h * w))
+            )
             return operator._form((x, delta, torch.empty(4 * d, n), B, B, None, None))
 
     for d, side in ((96, 56), (192, 28), (384, 14), (768, 7)):

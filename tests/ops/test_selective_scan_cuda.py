@@ -15,13 +15,7 @@ from flopscan.ops.gpu import nvrtc
 from flopscan.ops.selective_scan import cuda, reference
 from scan_cases import FULL, USUAL, check, error, operands
 
-pytestmark = pytest.mark.usefixtures("emulated", "of_an_h100")
-
-
-@pytest.fixture
-def of_an_h100(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As many multiprocessors."""
-    monkeypatch.setattr(cuda, "_multiprocessors", lambda device: 132)
+pytestmark = pytest.mark.usefixtures("emulated")
 
 
 def mostly_slow(fast: list[Any], slow: list[Any]) -> list[Any]:

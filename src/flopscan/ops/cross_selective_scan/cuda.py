@@ -7,7 +7,6 @@ import ctypes
 import torch
 from torch import Tensor
 
-from flopscan.ops import asked
 from flopscan.ops.cross_selective_scan.order import DIRECTIONS
 from flopscan.ops.gpu import kernels, nvrtc
 
@@ -18,14 +17,7 @@ _SIDE = 32  # of a tile of a larger one
 
 def supports(x: Tensor) -> bool:
     """Whether there are kernels for such a tensor, on such a device."""
-    return (
-        x.is_cuda
-        and torch.version.cuda is not None
-        and x.dtype in kernels.NAMES
-        and x.numel() > 0
-        and asked.form() in (None, "cuda")
-        and nvrtc.available()
-    )
+    return kernels.supported([x])
 
 
 class Cross(ctypes.Structure):

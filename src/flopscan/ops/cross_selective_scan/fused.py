@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flopscan.ops import asked
 from flopscan.ops.cross_selective_scan.order import DIRECTIONS
 from flopscan.ops.gpu import kernels, nvrtc
 from flopscan.ops.gpu.kernels import NAMES
@@ -65,18 +64,7 @@ def supports(
     x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, delta_bias: Tensor | None
 ) -> bool:
     """Whether there are kernels for such operands, on such a device."""
-    return (
-        x.is_cuda
-        and torch.version.cuda is not None
-        and asked.form() in (None, "cuda")
-        and all(each.dtype in NAMES for each in (x, delta, B, C))
-        and not A.is_complex()
-        and A.shape[1] == 1
-        and x.numel() > 0
-        and torch.cuda.get_device_capability(x.device) >= (8, 0)
-        and fits(x, _room(x.device))
-        and nvrtc.available()
-    )
+    return kernels.supported((x, delta, B, C)) and A.shape[1] == 1 and not A.is_complex() and fits(x, _room(x.device))
 
 
 def fits(x: Tensor, room: int) -> bool:

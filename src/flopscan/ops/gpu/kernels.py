@@ -25,10 +25,13 @@ def supported(operands: Iterable[Tensor | None]) -> bool:
     return (
         all(x.is_cuda and x.dtype in NAMES and x.numel() > 0 for x in given)
         and asked.form() in (None, "cuda")
-        and torch.version.cuda is not None
-        and _new_enough(given[0].device)
-        and nvrtc.available()
+        and reach(given[0].device)
     )
+
+
+def reach(device: torch.device) -> bool:
+    """Whether kernels can be compiled for this GPU."""
+    return torch.version.cuda is not None and _new_enough(device) and nvrtc.available()
 
 
 @functools.cache

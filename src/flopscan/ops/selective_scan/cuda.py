@@ -124,13 +124,11 @@ def supports(
     fixed = [x for x in (A, D, *others) if x is not None]
     return (
         u.is_cuda
-        and torch.version.cuda is not None
         and all(x.dtype in NAMES for x in varying)
         and all(x.dtype == torch.float32 for x in fixed)
         and B.dim() == C.dim() == 4
         and 1 <= A.shape[1] <= MAX_STATES
-        and torch.cuda.get_device_capability(u.device) >= (8, 0)
-        and nvrtc.available()
+        and kernels.reach(u.device)
     )
 
 
@@ -352,7 +350,7 @@ def _cut(
         return
     pieces = -(-scan.length // SEGMENT)
     blocks = _blocks(scan, form)
-    wanted = min(form.fill * _multiprocessors(device) // blocks, pieces * SEGMENT // 512)
+    wanted = min(form.fill * kernels.multiprocessors(device) // blocks, pieces * SEGMENT // 512)
     per_segment = -(-pieces // max(wanted, 1))
     scan.segment, scan.segments = per_segment * SEGMENT, -(-pieces // per_segment)
     if not first and scan.chunk > form.tile and not _room_in_gradient(scan, form, dtypes):
@@ -376,11 +374,6 @@ def _room_in_gradient(scan: Scan, form: States, macros: tuple[str, ...]) -> bool
 
 def _empty(device: torch.device, *shape: int) -> Tensor:
     return torch.empty(shape, dtype=torch.float32, device=device)
-
-
-@functools.cache
-def _multiprocessors(device: torch.device) -> int:
-    return torch.cuda.get_device_properties(device).multi_processor_count
 
 
 def _blocks(scan: Scan, form: States | Rows) -> int:
